@@ -1,0 +1,192 @@
+"""Measurements as immutable records: what every probe returns and every report is made of.
+
+All sizes are bytes, all times milliseconds, all shares fractions in [0, 1] unless a field says otherwise.
+Records are pydantic models so that a report read back from disk is checked as strictly as one just made.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Environment(Record):
+    """Where a measurement was taken. Records of different fingerprints are not compared unless asked for."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    isa: tuple[str, ...]
+    """The instruction sets that decide int8 speed: avx2, avx512_vnni, avx_vnni, amx_int8, asimddp, i8mm."""
+    system: str
+    python: str
+    versions: dict[str, str]
+    fingerprint: str
+    """Short hash over the fields above."""
+
+
+class Accuracy(Record):
+    correct: int
+    total: int
+    top1: float
+    low: float
+    high: float
+    """Wilson 95 % interval of top1."""
+    predictions_sha256: str | None = None
+
+
+class Latency(Record):
+    """Latency of one candidate under one runtime and thread count, interleaved with its reference."""
+
+    runtime: str
+    threads: int
+    batch: int
+    median_ms: float
+    q1_ms: float
+    q3_ms: float
+    runs: int
+    bursts_ms: tuple[float, ...]
+    """Median of each burst, in order of time."""
+    reference: str
+    ratio: float
+    """Latency as a share of the reference's; 1.0 for the reference itself."""
+    ratio_low: float
+    ratio_high: float
+    """Bootstrap 95 % interval of the ratio over paired bursts."""
+    load_ms: float
+    first_ms: float
+    """Cold start: opening the file, and the first run after it."""
+    unstable: tuple[str, ...] = ()
+    """Reasons why these figures should not be trusted; empty when they may be."""
+
+
+class Memory(Record):
+    """Resident size of a fresh process that holds Python, numpy and the runtime."""
+
+    runtime: str
+    before_load: int
+    after_load: int
+    after_first: int
+    steady: int
+    peak: int
+
+
+class NodeOutcome(Record):
+    """What became of one operator of the float graph."""
+
+    name: str
+    op: str
+    outcome: Literal["int8", "float"]
+    reason: str
+    """Why it stayed float; empty for int8."""
+
+
+class GraphFacts(Record):
+    """What can be read off an ONNX file without running it; exact and repeatable."""
+
+    file_bytes: int
+    sha256: str
+    parameters: int
+    macs: int
+    """Multiply-accumulates of one sample (convolutions, Gemm, MatMul)."""
+    bytes_by_type: dict[str, int]
+    """Initializer bytes by element type."""
+    ops: dict[str, int]
+    activation_peak: int
+    """Largest sum of live activation bytes over the graph's order of execution, one sample."""
+    int8_macs: int
+    """MACs whose operator reads dequantized (or integer) operands on both sides."""
+    opset: int
+    ir_version: int
+    inputs: dict[str, tuple[int | str, ...]]
+    outputs: dict[str, tuple[int | str, ...]]
+
+
+class Candidate(Record):
+    """One deployable file and everything that was measured of it."""
+
+    name: str
+    file: str
+    """Path relative to the run's folder."""
+    facts: GraphFacts
+    accuracy: Accuracy | None = None
+    latency: tuple[Latency, ...] = ()
+    memory: tuple[Memory, ...] = ()
+    agreement: Accuracy | None = None
+    """Share of test images classified as the reference candidate does (correct = agreeing)."""
+    disagreement_gained: int | None = None
+    disagreement_lost: int | None = None
+    """Images only this candidate / only the reference classifies right, for the paired gate."""
+    nodes: tuple[NodeOutcome, ...] = ()
+    """Per operator int8 or float with the reason; empty for float candidates."""
+
+
+class LayerWidth(Record):
+    layer: str
+    before: int
+    after: int
+    reason: str
+    """Why it was left unpruned; empty where it was pruned."""
+
+
+class EpochPoint(Record):
+    epoch: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float | None
+    images_per_second: float
+
+
+class StageRecord(Record):
+    """One stage of the run, as its folder keeps it."""
+
+    do: str
+    folder: str
+    key: str
+    settings: dict[str, object]
+    summary: str
+    """One sentence for people: what the stage did."""
+    widths: tuple[LayerWidth, ...] = ()
+    epochs: tuple[EpochPoint, ...] = ()
+    facts: dict[str, object] = {}
+
+
+class Check(Record):
+    """The verdict on one budget."""
+
+    metric: str
+    budget: str
+    measured: str
+    verdict: Literal["pass", "fail", "unjudged"]
+    reason: str
+
+
+class GateVerdict(Record):
+    candidate: str
+    reference: str | None
+    checks: tuple[Check, ...]
+    exit_code: Literal[0, 1, 2]
+
+
+class Report(Record):
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    created: str
+    """UTC time, ISO 8601."""
+    tool_version: str
+    data: dict[str, object]
+    """Name, image counts and fingerprint of the data that accuracy was measured on."""
+    environment: Environment
+    recipe: dict[str, object]
+    stages: tuple[StageRecord, ...]
+    candidates: tuple[Candidate, ...]
+    reference: str
+    """Name of the candidate that ratios and relative budgets refer to."""
+    gate: GateVerdict | None = None
