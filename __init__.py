@@ -1,3 +1,88 @@
-"""EdgeLathe: distil, prune, quantize, prove, measure and gate vision networks for edge CPUs."""
+"""EdgeLathe: distil, prune, quantize, prove, measure and gate vision networks for edge CPUs.
+
+The verbs of the command line are functions here, under the same names but for `bench`, which is `benchmark`
+because `edgelathe.bench` is the package that measures. Each stage is also usable alone. Names are loaded when
+they are first asked for, so that what needs no PyTorch never loads it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .bench.records import Report
+    from .compress.distill.distill import distill
+    from .compress.prune.channels import prune_channels
+    from .compress.train import train
+    from .data import Dataset, Preprocess, Split, load_data
+    from .errors import EdgeLatheError
+    from .export.to_onnx import export_onnx
+    from .models.structure import load_network, save_network
+    from .models.zoo import build
+    from .recipe import Recipe, load_recipe
+    from .verbs import benchmark, doctor, gate, inspect, plan, quantize, report, run
+
+_HOMES = {
+    "Report": ".bench.records",
+    "distill": ".compress.distill.distill",
+    "prune_channels": ".compress.prune.channels",
+    "train": ".compress.train",
+    "Dataset": ".data",
+    "Preprocess": ".data",
+    "Split": ".data",
+    "load_data": ".data",
+    "EdgeLatheError": ".errors",
+    "export_onnx": ".export.to_onnx",
+    "load_network": ".models.structure",
+    "save_network": ".models.structure",
+    "build": ".models.zoo",
+    "Recipe": ".recipe",
+    "load_recipe": ".recipe",
+    "benchmark": ".verbs",
+    "doctor": ".verbs",
+    "gate": ".verbs",
+    "inspect": ".verbs",
+    "plan": ".verbs",
+    "quantize": ".verbs",
+    "report": ".verbs",
+    "run": ".verbs",
+}
+
+__all__ = [
+    "Dataset",
+    "EdgeLatheError",
+    "Preprocess",
+    "Recipe",
+    "Report",
+    "Split",
+    "benchmark",
+    "build",
+    "distill",
+    "doctor",
+    "export_onnx",
+    "gate",
+    "inspect",
+    "load_data",
+    "load_network",
+    "load_recipe",
+    "plan",
+    "prune_channels",
+    "quantize",
+    "report",
+    "run",
+    "save_network",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

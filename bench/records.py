@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
 
@@ -33,8 +33,8 @@ class Environment(Record):
 
 
 class Accuracy(Record):
-    correct: int
-    total: int
+    correct: int = Field(ge=0)
+    total: int = Field(gt=0)
     top1: float
     low: float
     high: float
@@ -55,10 +55,10 @@ class Latency(Record):
     bursts_ms: tuple[float, ...]
     """Median of each burst, in order of time."""
     reference: str
-    ratio: float
+    ratio: float = Field(gt=0)
     """Latency as a share of the reference's; 1.0 for the reference itself."""
-    ratio_low: float
-    ratio_high: float
+    ratio_low: float = Field(gt=0)
+    ratio_high: float = Field(gt=0)
     """Bootstrap 95 % interval of the ratio over paired bursts."""
     load_ms: float
     first_ms: float
@@ -76,6 +76,8 @@ class Memory(Record):
     after_first: int
     steady: int
     peak: int
+    threads: int = 1
+    batch: int = 1
 
 
 class NodeOutcome(Record):
@@ -107,6 +109,8 @@ class GraphFacts(Record):
     ir_version: int
     inputs: dict[str, tuple[int | str, ...]]
     outputs: dict[str, tuple[int | str, ...]]
+    notes: tuple[str, ...] = ()
+    """What the figures above leave out, and why; empty when they are complete."""
 
 
 class Candidate(Record):
@@ -171,8 +175,12 @@ class Check(Record):
 class GateVerdict(Record):
     candidate: str
     reference: str | None
+    """Candidate that relative budgets refer to, in this report or in the baseline report."""
     checks: tuple[Check, ...]
     exit_code: Literal[0, 1, 2]
+    """0 every budget kept, 1 a budget broken, 2 none broken but one could not be judged."""
+    baseline: str | None = None
+    """Name of the baseline report, where one was given."""
 
 
 class Report(Record):
@@ -190,3 +198,23 @@ class Report(Record):
     reference: str
     """Name of the candidate that ratios and relative budgets refer to."""
     gate: GateVerdict | None = None
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Report:
+        by_name = {candidate.name: candidate for candidate in self.candidates}
+        if len(by_name) != len(self.candidates):
+            raise ValueError("two candidates have the same name")
+        if self.reference not in by_name:
+            raise ValueError(f'the reference "{self.reference}" is not among the candidates')
+        dense = by_name[self.reference].accuracy
+        for candidate in self.candidates:
+            mine = candidate.accuracy
+            gained, lost = candidate.disagreement_gained, candidate.disagreement_lost
+            if mine is None or dense is None or mine.total != dense.total or gained is None or lost is None:
+                continue
+            if gained - lost != mine.correct - dense.correct:
+                raise ValueError(
+                    f'"{candidate.name}" gained {gained} and lost {lost} images against the reference, '
+                    f"but classifies {mine.correct} right where the reference does {dense.correct}"
+                )
+        return self

@@ -1,0 +1,70 @@
+"""ONNX Runtime on the CPU, at its default graph optimisation, as it is deployed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import errors
+from .adapter import Port
+
+PACKAGE = "onnxruntime"
+
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool"}
+
+
+def reason_why_not() -> str | None:
+    return None if importlib.util.find_spec("onnxruntime") else f"the package {PACKAGE} is not installed"
+
+
+def version() -> str:
+    import onnxruntime
+
+    return onnxruntime.__version__
+
+
+class Session:
+    """A model opened by ONNX Runtime."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if not path.is_file():
+            raise errors.missing_file("the model", path)
+        # The runtime raises a dozen unrelated classes, all directly under Exception, for a file it refuses.
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as reason:
+            raise errors.runtime_refused("onnxruntime", path, _first_line(reason)) from reason
+        self._path = path
+        self.inputs = tuple(_port(value) for value in self._session.get_inputs())
+        self.outputs = tuple(_port(value) for value in self._session.get_outputs())
+
+    def run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        try:
+            return self._session.run(None, inputs)
+        except Exception as reason:
+            raise errors.runtime_refused("onnxruntime", self._path, _first_line(reason)) from reason
+
+
+def load(path: Path, threads: int) -> Session:
+    return Session(path, threads)
+
+
+def _port(value: Any) -> Port:
+    kind = value.type
+    dtype = _DTYPES.get(kind, kind.removeprefix("tensor(").removesuffix(")"))
+    shape = tuple(size if isinstance(size, int) else (size or "?") for size in value.shape)
+    return Port(value.name, shape, dtype)
+
+
+def _first_line(reason: Exception) -> str:
+    lines = str(reason).strip().splitlines()
+    return (lines[0] if lines else type(reason).__name__).rstrip(".")

@@ -1,0 +1,118 @@
+"""The state of a training run after a whole epoch: one safetensors file, its header holding the rest as JSON.
+
+One file, so that a kill leaves either the checkpoint of the epoch before or the one after. No generator state
+is kept: every draw of an epoch follows from (seed, epoch).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .. import errors
+from ..files import write_atomic
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of training; numbered from 1."""
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    """Share of (augmented) training images classified right, measured while the weights were changing."""
+    test_accuracy: float | None
+    images_per_second: float
+
+
+def state_sha256(model: nn.Module) -> str:
+    """SHA-256 over names, shapes and values of all tensors of a network, whatever their memory layout."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: Mapping[str, object],
+    epochs: tuple[Epoch, ...],
+) -> None:
+    """Write weights, buffers and momentum, whole or not at all; raises EdgeLatheError (disk full)."""
+    header = {"format": FORMAT, "settings": settings, "epochs": [asdict(epoch) for epoch in epochs]}
+    tensors = {name: tensor.contiguous().clone() for name, tensor in _tensors(model, optimizer).items()}
+    content = save(tensors, metadata={"edgelathe": json.dumps(header, sort_keys=True)})
+    write_atomic(path, content, "the training checkpoint")
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, settings: Mapping[str, object]
+) -> tuple[Epoch, ...]:
+    """Put the state in `path` into `model` and `optimizer` and return the epochs behind it.
+
+    Values are copied into the tensors that are there, so their memory layout stays. Raises EdgeLatheError
+    when the file is damaged or was made under other settings; `model` is then unchanged.
+    """
+    do = "delete its folder to start this training afresh"
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["edgelathe"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        version, made_under = header["format"], header["settings"]
+        epochs = tuple(Epoch(**epoch) for epoch in header["epochs"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as reason:
+        raise errors.unreadable_file("the training checkpoint", path, "it is not whole", do) from reason
+    if version != FORMAT:
+        raise errors.unreadable_file(
+            "the training checkpoint", path, f"its format is {version}, not {FORMAT}", do
+        )
+    wanted = json.loads(json.dumps(settings))
+    different = sorted(key for key in {*made_under, *wanted} if made_under.get(key) != wanted.get(key))
+    if different:
+        raise errors.foreign_checkpoint(path, different)
+    _fill(path, model, optimizer, tensors)
+    return epochs
+
+
+def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    tensors = {f"model.{name}": tensor.detach() for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{name}"] = momentum
+    return tensors
+
+
+def _fill(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    state = model.state_dict()
+    parameters = dict(model.named_parameters())
+    places = {f"model.{name}": tensor for name, tensor in state.items()}
+    shapes = {name: tensor.shape for name, tensor in places.items()}
+    shapes.update({f"momentum.{name}": parameter.shape for name, parameter in parameters.items()})
+    fits = all(name in shapes and tensor.shape == shapes[name] for name, tensor in tensors.items())
+    if not fits or not tensors.keys() >= places.keys():
+        raise errors.foreign_checkpoint(path, ["the shapes of the network"])
+    with torch.no_grad():
+        for name, place in places.items():
+            place.copy_(tensors[name])
+    for name, parameter in parameters.items():
+        momentum = tensors.get(f"momentum.{name}")
+        if momentum is not None:
+            optimizer.state[parameter]["momentum_buffer"] = (
+                torch.empty_like(parameter).copy_(momentum).detach()
+            )

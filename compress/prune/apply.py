@@ -1,0 +1,71 @@
+"""A pruning plan carried out on a copy of the network; every decision was made in the plan."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from ... import errors
+from .plan import Group, PruningPlan, Side
+from .surgery import input_axis, narrow, refusal, width
+
+
+def network_sha256(model: nn.Module) -> str:
+    """SHA-256 over the names, kinds and shapes of a network; its weights do not count."""
+    kinds = [(name, type(module).__name__) for name, module in model.named_modules()]
+    shapes = [(name, list(tensor.shape)) for name, tensor in model.state_dict().items()]
+    return hashlib.sha256(json.dumps([kinds, shapes]).encode()).hexdigest()
+
+
+def apply_plan(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """A pruned copy of `model`; raises EdgeLatheError when the plan was made for another network."""
+    if plan.network != network_sha256(model):
+        raise errors.foreign_plan("its layers have other names or shapes")
+    return remove(model, plan.groups)
+
+
+def remove(model: nn.Module, groups: Iterable[Group]) -> nn.Module:
+    """A copy of `model` without the channels that `groups` do not keep."""
+    pruned = copy.deepcopy(model)
+    layers = dict(pruned.named_modules())
+    for (name, side), positions in _removed_positions(groups).items():
+        layer = layers.get(name)
+        if layer is None or refusal(layer, name):
+            raise errors.foreign_plan(f"it has no layer {name} that can be cut")
+        keep = sorted(set(range(width(layer, side))) - positions)
+        if not keep or max(positions) >= width(layer, side):
+            why = f"it would leave none of the {width(layer, side)} channels of {name}, or cut more"
+            raise errors.foreign_plan(why)
+        narrow(layer, side, torch.tensor(keep))
+    return pruned
+
+
+def silence(model: nn.Module, groups: Iterable[Group]) -> nn.Module:
+    """A copy of `model` in which nothing reads the channels that `groups` do not keep: same shapes, and the
+    outputs that the pruned network must have."""
+    silent = copy.deepcopy(model)
+    layers = dict(silent.named_modules())
+    with torch.no_grad():
+        for (name, side), positions in _removed_positions(groups).items():
+            if side == "in":
+                weight = layers[name].weight
+                assert isinstance(weight, nn.Parameter)
+                weight.index_fill_(input_axis(layers[name]), torch.tensor(sorted(positions)), 0.0)
+    return silent
+
+
+def _removed_positions(groups: Iterable[Group]) -> dict[tuple[str, Side], set[int]]:
+    """Positions to cut by layer and side; two groups may both cut one layer (a concatenation's reader)."""
+    removed: dict[tuple[str, Side], set[int]] = defaultdict(set)
+    for group in groups:
+        for channel in group.removed:
+            for member in group.members:
+                if positions := member.positions(channel):
+                    removed[member.layer, member.side].update(positions)
+    return removed

@@ -1,0 +1,290 @@
+"""The one training loop that plain training, fine-tuning, distillation and quantization-aware training share.
+
+Images stay in memory as uint8 and are augmented a batch at a time; networks compute in channels-last memory
+and, where that is faster, in bfloat16 with float32 weights. Everything random follows from (seed, epoch), so
+a run that was killed continues from its last whole epoch and ends with the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .. import errors
+from ..data import Dataset, Preprocess, Split
+from .augment import AUGMENTS, Augment, augment, draw
+from .checkpoint import Epoch, load_checkpoint, save_checkpoint, state_sha256
+from .evaluate import evaluate as count_correct
+from .objective import Batch, CrossEntropy, Objective, as_tensor, network_inputs
+from .precision import PRECISIONS, Choice, autocast, choose
+from .progress import TrainingProgress
+from .schedule import SCHEDULES, Schedule, learning_rate
+from .threads import using_threads
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    epochs: tuple[Epoch, ...]
+    precision: str
+    compiled: bool
+    threads: int
+    images_per_second: Mapping[str, float]
+    """What the choice of number format and compilation was measured to be; empty where it was given."""
+
+    @property
+    def test_accuracy(self) -> float:
+        """Share of the test images classified right after the last epoch."""
+        accuracy = self.epochs[-1].test_accuracy
+        assert accuracy is not None, "the last epoch is always evaluated"
+        return accuracy
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything an epoch needs, fixed before the first one."""
+
+    model: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    """`model`, compiled where that was chosen."""
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    images: Tensor
+    labels: Tensor
+    preprocess: Preprocess
+    batch: int
+    epochs: int
+    rate: Callable[[float], float]
+    """Learning rate at a fraction of epochs."""
+    augment: Augment
+    choice: Choice
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        # The last partial batch of an epoch is left out: which images it holds changes with every epoch, and
+        # one size of batch keeps batch-norm statistics and compiled code the same.
+        return max(1, len(self.labels) // self.batch)
+
+
+def train(
+    model: nn.Module,
+    data: Dataset,
+    *,
+    preprocess: Preprocess,
+    epochs: int,
+    batch: int = 128,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    decay_norms: bool = True,
+    schedule: Schedule = "cosine",
+    warmup: float = 0.0,
+    label_smoothing: float = 0.0,
+    augment: Augment = "none",
+    precision: Literal["auto", "float32", "bf16"] = "auto",
+    compiled: bool | Literal["auto"] = False,
+    evaluate: Literal["last", "every"] = "last",
+    seed: int = 0,
+    threads: int | None = None,
+    objective: Objective | None = None,
+    state: Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    progress: bool = True,
+    title: str = "train",
+) -> TrainResult:
+    """Train `model` in place on `data.train` by SGD with momentum; it ends in eval mode, in float32.
+
+    epochs, warmup -- passes over the images; of them, how many the learning rate takes to rise to `lr`.
+    weight_decay   -- L2 penalty on all parameters, as in He et al. 2016; `decay_norms=False` spares vectors
+                      (batch norm, biases).
+    augment        -- "shift" by up to an eighth of the side; "crop-flip" mirrors half of the images as well.
+    precision      -- "auto" measures a few steps of each and takes bf16 only where it is clearly faster.
+    compiled       -- "auto" measures torch.compile and uses it where the run then ends sooner.
+    evaluate       -- accuracy on `data.test` after the last epoch only, or after every one.
+    threads        -- None: as many as torch uses now. A resumed run keeps the number it began with.
+    objective      -- replaces cross entropy (and with it `label_smoothing`); see objective.py.
+    state          -- folder for a checkpoint per epoch. A run that finds one there continues after it and
+                      ends with the same bytes; None keeps nothing.
+    on_epoch       -- called with each finished epoch, after its checkpoint is on disk.
+
+    Raises EdgeLatheError for impossible settings, images that the network cannot take, a loss that is no
+    longer a number, and a checkpoint that is damaged or belongs to another run.
+    """
+    if objective is not None and label_smoothing:
+        raise errors.impossible_setting(
+            "label_smoothing", label_smoothing, "0 beside an objective of its own"
+        )
+    objective = objective or CrossEntropy(label_smoothing)
+    _check_settings(
+        epochs=epochs, batch=batch, lr=lr, momentum=momentum, weight_decay=weight_decay, warmup=warmup,
+        label_smoothing=label_smoothing, threads=threads, schedule=schedule, augment=augment,
+        precision=precision, compiled=compiled, evaluate=evaluate,
+    )  # fmt: skip
+    if data.train is None or not len(data.train):
+        raise errors.no_training_images(data.name, "train")
+    images, labels = as_tensor(data.train.x), as_tensor(data.train.y)
+    _check_fit(model, images, labels, data.test, preprocess)
+    batch = min(batch, len(labels))
+    settings = {
+        "network": state_sha256(model), "data": data.fingerprint, "mean": list(preprocess.mean),
+        "std": list(preprocess.std), "epochs": epochs, "batch": batch, "lr": lr, "momentum": momentum,
+        "weight_decay": weight_decay, "decay_norms": decay_norms, "schedule": schedule, "warmup": warmup,
+        "augment": augment, "evaluate": evaluate, "seed": seed, "objective": dict(objective.settings()),
+    }  # fmt: skip
+
+    threads = threads or torch.get_num_threads()
+    with using_threads(threads):
+        choice = choose(
+            model, network_inputs(images[:batch], preprocess), labels[:batch], precision=precision,
+            compiled=compiled, images=epochs * len(labels), threads=threads, folder=state,
+        )  # fmt: skip
+    settings |= {"precision": choice.precision, "compiled": choice.compiled, "threads": choice.threads}
+
+    with using_threads(choice.threads), torch.random.fork_rng(devices=[]):
+        model.to(memory_format=torch.channels_last)
+        run = _Run(
+            model=model,
+            forward=torch.compile(model) if choice.compiled else model,
+            optimizer=_optimizer(model, lr, momentum, weight_decay, decay_norms),
+            objective=objective, images=images, labels=labels, preprocess=preprocess, batch=batch,
+            epochs=epochs, rate=lambda at: learning_rate(schedule, lr, at, epochs, warmup), augment=augment,
+            choice=choice, seed=seed,
+        )  # fmt: skip
+        checkpoint = state / "checkpoint.safetensors" if state else None
+        done: tuple[Epoch, ...] = ()
+        if checkpoint and checkpoint.exists():
+            done = load_checkpoint(checkpoint, model, run.optimizer, settings)
+        with TrainingProgress(title, epochs=epochs, steps=run.steps, done=len(done), shown=progress) as view:
+            for number in range(len(done) + 1, epochs + 1):
+                judged = data.test if evaluate == "every" or number == epochs else None
+                point = _train_epoch(run, number, judged, view)
+                done = (*done, point)
+                if checkpoint:
+                    save_checkpoint(checkpoint, model, run.optimizer, settings, done)
+                view.epoch(point)
+                if on_epoch:
+                    on_epoch(point)
+        model.to(memory_format=torch.contiguous_format).eval()
+    return TrainResult(done, choice.precision, choice.compiled, choice.threads, choice.images_per_second)
+
+
+def _train_epoch(run: _Run, number: int, judged: Split | None, view: TrainingProgress) -> Epoch:
+    """One pass over the training images; `number` counts from 1."""
+    generator = torch.Generator().manual_seed(_derived_seed(run.seed, number, "images"))
+    torch.manual_seed(_derived_seed(run.seed, number, "network"))  # dropout, stochastic depth
+    order = torch.randperm(len(run.labels), generator=generator)
+    draws = draw(run.augment, len(run.labels), run.images.shape[1], run.images.shape[2], generator)
+    run.model.train()
+    total_loss, correct, seen = 0.0, 0, 0
+    began = time.perf_counter()
+    for step in range(run.steps):
+        first, last = step * run.batch, (step + 1) * run.batch
+        rate = run.rate(number - 1 + step / run.steps)
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        images = augment(run.images[order[first:last]], draws.part(first, last) if draws else None)
+        labels = run.labels[order[first:last]]
+        loss, right = _train_step(run, images, labels)
+        if not math.isfinite(loss):
+            raise errors.training_diverged(number, rate)
+        total_loss, correct, seen = total_loss + loss * len(labels), correct + right, seen + len(labels)
+        view.step(number, total_loss / seen, correct / seen, seen / (time.perf_counter() - began))
+    speed = seen / (time.perf_counter() - began)
+    test_accuracy = None
+    if judged is not None:
+        test_accuracy = count_correct(run.model, judged, run.preprocess) / len(judged)
+    return Epoch(number, total_loss / seen, correct / seen, test_accuracy, speed)
+
+
+def _train_step(run: _Run, images: Tensor, labels: Tensor) -> tuple[float, int]:
+    """Loss before the step, and how many images were classified right."""
+    inputs = network_inputs(images, run.preprocess)
+    context = partial(autocast, run.choice.precision)
+    with context():
+        logits = run.forward(inputs)
+    logits = logits.float()
+    loss = run.objective(Batch(logits, labels, images, inputs, run.preprocess, context))
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    run.optimizer.step()
+    return loss.item(), int((logits.detach().argmax(dim=1) == labels).sum())
+
+
+def _optimizer(
+    model: nn.Module, lr: float, momentum: float, weight_decay: float, decay_norms: bool
+) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise errors.nothing_to_train()
+    spared = [] if decay_norms else [parameter for parameter in trained if parameter.ndim <= 1]
+    decayed = trained if decay_norms else [parameter for parameter in trained if parameter.ndim > 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]], lr=lr, momentum=momentum, fused=True
+    )
+
+
+def _derived_seed(seed: int, epoch: int, purpose: str) -> int:
+    digest = hashlib.sha256(f"{seed} {epoch} {purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1  # generators take a signed 64-bit seed
+
+
+def _check_settings(
+    *, epochs: int, batch: int, lr: float, momentum: float, weight_decay: float, warmup: float,
+    label_smoothing: float, threads: int | None, schedule: str, augment: str, precision: str,
+    compiled: bool | str, evaluate: str,
+) -> None:  # fmt: skip
+    ranges = (
+        ("epochs", epochs, epochs >= 1, "1 or more"),
+        ("batch", batch, batch >= 1, "1 or more"),
+        ("lr", lr, 0 < lr < math.inf, "a number above 0"),
+        ("momentum", momentum, 0 <= momentum < 1, "at least 0 and below 1"),
+        ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "0 or more"),
+        ("warmup", warmup, 0 <= warmup <= epochs, f"between 0 and the {epochs} epochs"),
+        ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "at least 0 and below 1"),
+        ("threads", threads, threads is None or threads >= 1, "1 or more"),
+        ("compiled", compiled, compiled in (True, False, "auto"), 'true, false or "auto"'),
+    )
+    for name, value, sound, valid in ranges:
+        if not sound:
+            raise errors.impossible_setting(name, value, valid)
+    choices = (
+        ("schedule", schedule, SCHEDULES),
+        ("augment", augment, AUGMENTS),
+        ("precision", precision, PRECISIONS),
+        ("evaluate", evaluate, ("last", "every")),
+    )
+    for name, value, valid_words in choices:
+        if value not in valid_words:
+            raise errors.unknown_choice(name, value, valid_words)
+
+
+def _check_fit(model: nn.Module, images: Tensor, labels: Tensor, test: Split, preprocess: Preprocess) -> None:
+    """Run two images through the network, so that a misfit is one sentence and not a traceback."""
+    shape = (images.shape[3], images.shape[1], images.shape[2])
+    if len(preprocess.mean) != shape[0]:
+        raise errors.network_rejects_images(shape, f"they are normalised for {len(preprocess.mean)} channels")
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(network_inputs(images[:2], preprocess))
+    except (RuntimeError, ValueError, TypeError, IndexError) as reason:
+        raise errors.network_rejects_images(shape, str(reason).splitlines()[0]) from reason
+    finally:
+        model.train(was_training)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise errors.network_rejects_images(shape, f"it returned {found} instead of logits [N, classes]")
+    classes = 1 + max(int(labels.max()), int(test.y.max()) if len(test) else 0)
+    if logits.shape[1] < classes:
+        raise errors.too_few_logits(logits.shape[1], classes)

@@ -1,0 +1,99 @@
+"""What a recipe would do, with predicted figures, trained nothing.
+
+Parameters, MACs and file sizes follow from the structure alone, so they are read off networks that are built,
+pruned, exported and quantized for real, but with the weights they start from.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from .bench.graph import inspect_graph
+from .bench.records import Record
+from .compress.quantize.quantize import quantize
+from .data import Dataset, Preprocess
+from .imagesequence import ImageSequence
+from .pipeline import load_recipe_data, onnx_preprocess
+from .recipe import Distill, PruneChannels, Quantize, Recipe, Stage, Train, stage_keys
+
+CALIBRATION_IMAGES = 2
+
+
+class Step(Record):
+    what: str
+    parameters: int | None = None
+    macs: int | None = None
+    """Of one image."""
+    file_bytes: int | None = None
+
+
+class Plan(Record):
+    name: str
+    steps: tuple[Step, ...]
+    note: str
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Every step of `recipe` with the parameters, MACs and file size it would lead to.
+
+    Raises EdgeLatheError for what a run would refuse before it trains.
+    """
+    data = load_recipe_data(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = _onnx_steps(recipe, data, Path(folder)) if recipe.model.is_onnx else _steps(recipe, data, Path(folder))
+    train = 0 if data.train is None else len(data.train)
+    note = f"{data.name}: {train} training and {len(data.test)} test images; nothing was trained or written."
+    return Plan(name=recipe.name, steps=tuple(steps), note=note)
+
+
+def _steps(recipe: Recipe, data: Dataset, folder: Path) -> list[Step]:
+    from .compress.prune.channels import prune_channels
+    from .compress.prune.macs import count_macs
+    from .export.to_onnx import export_onnx
+    from .networks import load_source
+
+    network = load_source(recipe.model, data, recipe.seed)
+    example = network.example(data)
+    macs, parameters = count_macs(network.model, example)
+    steps = [Step(what=f"load {recipe.model.source}", parameters=parameters, macs=macs)]
+    for stage in recipe.stages:
+        if isinstance(stage, PruneChannels):
+            pruned, cut = prune_channels(network.model, example, seed=recipe.seed, **stage_keys(stage))
+            network = network.becomes(pruned, network.origin)
+            macs, parameters = cut.macs_after, cut.parameters_after
+        if not isinstance(stage, Quantize):
+            steps.append(Step(what=_describe(stage), parameters=parameters, macs=macs))
+    path = folder / "float.onnx"
+    export_onnx(network.model, network.example(data, 1), path, opset=recipe.export.opset)
+    steps.append(_file_step("export to ONNX", path))
+    return steps + _quantize_steps(recipe, data, path, folder, network.preprocess)
+
+
+def _onnx_steps(recipe: Recipe, data: Dataset, folder: Path) -> list[Step]:
+    path = Path(recipe.model.source)
+    preprocess = onnx_preprocess(recipe.model, data, path)
+    return [_file_step(f"load {path.name}", path), *_quantize_steps(recipe, data, path, folder, preprocess)]
+
+
+def _quantize_steps(recipe: Recipe, data: Dataset, path: Path, folder: Path, preprocess: Preprocess) -> list[Step]:
+    steps = []
+    for stage in recipe.stages:
+        if isinstance(stage, Quantize):
+            images = ImageSequence(data.test.x[:CALIBRATION_IMAGES], preprocess)
+            quantize(path, folder / "int8.onnx", images, **stage_keys(stage))
+            steps.append(_file_step(_describe(stage), folder / "int8.onnx"))
+    return steps
+
+
+def _file_step(what: str, path: Path) -> Step:
+    facts = inspect_graph(path)
+    return Step(what=what, parameters=facts.parameters, macs=facts.macs, file_bytes=facts.file_bytes)
+
+
+def _describe(stage: Stage) -> str:
+    if isinstance(stage, PruneChannels):
+        return f"prune-channels by {stage.criterion} to {stage.keep_macs:.0%} of the MACs"
+    if isinstance(stage, Train | Distill):
+        return f"{stage.do} for {stage.epochs} epochs"
+    return f"quantize for {stage.target}, {stage.method} ranges"

@@ -1,0 +1,114 @@
+"""What the command line prints for people, one function per kind of record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .bench.doctor import Diagnosis
+from .bench.records import GateVerdict, GraphFacts, Report
+from .bench.table import gate_table, summary, verdict_line
+from .bench.units import in_bytes, in_count
+from .compress.quantize.quantize import Quantized
+from .dryrun import Plan
+
+
+def print_record(record: BaseModel) -> None:
+    PRINTERS[type(record)](Console(), record)
+
+
+def _report(console: Console, report: Report) -> None:
+    console.print(summary(report))
+
+
+def _gate(console: Console, verdict: GateVerdict) -> None:
+    console.print(gate_table(verdict))
+    console.print(verdict_line(verdict))
+
+
+def _facts(console: Console, facts: GraphFacts) -> None:
+    table = _pairs()
+    covered = facts.int8_macs / facts.macs if facts.macs else 0.0
+    table.add_row("file", f"{in_bytes(facts.file_bytes)}, sha256 {facts.sha256[:12]}")
+    table.add_row("opset", f"{facts.opset} (IR {facts.ir_version})")
+    for kind, tensors in (("input", facts.inputs), ("output", facts.outputs)):
+        for name, shape in tensors.items():
+            table.add_row(kind, f"{name} {list(shape)}")
+    table.add_row("parameters", in_count(facts.parameters))
+    table.add_row("MACs", f"{in_count(facts.macs)} per image, {covered:.1%} of them in int8")
+    table.add_row("activation peak", f"{in_bytes(facts.activation_peak)} per image")
+    weights = sorted(facts.bytes_by_type.items(), key=lambda item: -item[1])
+    table.add_row("stored as", ", ".join(f"{name} {in_bytes(size)}" for name, size in weights))
+    ops = sorted(facts.ops.items(), key=lambda item: (-item[1], item[0]))
+    table.add_row("operators", ", ".join(f"{count} {op}" for op, count in ops))
+    for note in facts.notes:
+        table.add_row("note", note)
+    console.print(table)
+
+
+def _diagnosis(console: Console, found: Diagnosis) -> None:
+    table = _pairs()
+    table.add_row("processor", f"{found.environment.cpu}, {found.environment.cores} cores")
+    table.add_row("for int8", ", ".join(found.environment.isa) or "no instruction set that matters")
+    table.add_row("int8 here", found.int8)
+    for runtime in found.runtimes:
+        state = runtime.version or f"missing ({runtime.reason})"
+        table.add_row("runtime", f"{runtime.name} {state}")
+    for hint in found.hints:
+        table.add_row("measuring", hint)
+    console.print(table)
+
+
+def _plan(console: Console, plan: Plan) -> None:
+    table = Table(box=box.SIMPLE_HEAD, title=plan.name, title_style="bold", title_justify="left")
+    for heading in ("", "step"):
+        table.add_column(heading)
+    for heading in ("parameters", "MACs", "file"):
+        table.add_column(heading, justify="right")
+    for number, step in enumerate(plan.steps, start=1):
+        table.add_row(
+            str(number),
+            step.what,
+            "" if step.parameters is None else in_count(step.parameters),
+            "" if step.macs is None else in_count(step.macs),
+            "" if step.file_bytes is None else in_bytes(step.file_bytes),
+        )
+    console.print(table)
+    console.print(Text(plan.note, style="dim"))
+
+
+def print_quantized(result: Quantized, path: Path) -> None:
+    """The verdict of `quantize`, then every operator that stays float, with its reason."""
+    console = Console()
+    console.print(f"[bold]{path}[/bold]: {result.summary()}")
+    left = [node for node in result.audit.nodes if node.kind == "float"]
+    if left:
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in ("stays float", "operator", "because"):
+            table.add_column(heading, overflow="fold")
+        for node in left:
+            table.add_row(node.name, node.op, node.reason)
+        console.print(table)
+
+
+def _pairs() -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+PRINTERS: dict[type[BaseModel], Callable[[Console, Any], None]] = {
+    Report: _report,
+    GateVerdict: _gate,
+    GraphFacts: _facts,
+    Diagnosis: _diagnosis,
+    Plan: _plan,
+}

@@ -1,0 +1,257 @@
+"""The recipe: what to load, which stages to run, what to measure and which budgets to hold; TOML in, frozen out.
+
+The keys of a stage are the keyword arguments of the function behind it, under the same names and with the same
+defaults (a test holds them to it). Relative paths in a recipe file start at the file's folder, those given on
+the command line at the current one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from . import errors
+from .recipe_errors import explain
+
+Scalar = bool | int | float | str
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    source: str = "cifar_resnet8"
+    """Zoo name, "torchvision:<name>", "path/to/file.py:function" or an ONNX file."""
+    weights: Path | None = None
+    arguments: dict[str, Scalar | list[int]] = {}
+    """Further arguments of the network's constructor."""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    """What this network's inputs are normalised by; default: the data set's figures."""
+
+    @property
+    def is_onnx(self) -> bool:
+        return self.source.endswith(".onnx")
+
+
+class DataSection(Section):
+    source: str = "digits"
+    root: Path | None = None
+    size: int | None = None
+    resize: int | None = None
+    holdout: int = 0
+    labels: Path | None = None
+    num_classes: int | None = None
+    limit_train: int | None = None
+    limit_test: int | None = None
+    calibration: int = Field(default=512, ge=1)
+    """How many training images int8 ranges are calibrated on."""
+
+
+class TrainingKeys(Section):
+    """Keys that every training stage shares: keyword arguments of compress.train.train."""
+
+    epochs: int
+    batch: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    decay_norms: bool = True
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    warmup: float = 0.0
+    augment: Literal["none", "shift", "crop-flip"] = "none"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    compiled: bool | Literal["auto"] = False
+    evaluate: Literal["last", "every"] = "last"
+    threads: int | None = None
+
+
+class Train(TrainingKeys):
+    do: Literal["train"]
+    label_smoothing: float = 0.0
+
+
+class PruneChannels(Section):
+    do: Literal["prune-channels"]
+    criterion: Literal["fpgm", "l1", "l2", "random"] = "fpgm"
+    keep_macs: float = 0.5
+    scope: Literal["uniform"] = "uniform"
+    multiple: int = 1
+    ignore: tuple[str, ...] = ()
+
+
+class Distill(TrainingKeys):
+    do: Literal["distill"]
+    loss: Literal["kd"] = "kd"
+    weighting: Literal["fixed", "confidence", "agreement", "entropy"] = "fixed"
+    alpha: float = 0.9
+    temperature: float = 4.0
+
+
+class Quantize(Section):
+    do: Literal["quantize"]
+    target: Literal["x86-vnni", "x86-avx2"] = "x86-vnni"
+    method: Literal["mse", "percentile", "minmax"] = "mse"
+    per_channel: bool = True
+    keep_float: tuple[str, ...] = ()
+
+
+Stage = Annotated[Train | PruneChannels | Distill | Quantize, Field(discriminator="do")]
+STAGES = {"train": Train, "prune-channels": PruneChannels, "distill": Distill, "quantize": Quantize}
+
+
+class ExportSection(Section):
+    opset: int = 18
+    dynamic_batch: bool = True
+    tolerance: float = Field(default=1e-4, gt=0)
+    """Largest difference between PyTorch and the ONNX file, as a share of the spread of the outputs."""
+
+
+class BenchSection(Section):
+    runtimes: tuple[str, ...] = ("onnxruntime",)
+    threads: tuple[int, ...] = (1,)
+    batch: int = Field(default=1, ge=1)
+    seconds: float = Field(default=20.0, gt=0)
+    """Budget of each latency measurement (one per runtime and thread count, all candidates together)."""
+    memory: bool = True
+
+
+class Recipe(Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0)
+    model: ModelSection
+    teacher: ModelSection | None = None
+    """Teacher of the distil stages; default: the network before the first stage that compresses it."""
+    data: DataSection = DataSection()
+    stages: tuple[Stage, ...] = ()
+    export: ExportSection = ExportSection()
+    bench: BenchSection = BenchSection()
+    gate: dict[str, str | tuple[str, ...]] = {}
+
+    @model_validator(mode="after")
+    def _order_makes_sense(self) -> Recipe:
+        quantized = False
+        for number, stage in enumerate(self.stages):
+            if stage.do == "quantize":
+                quantized = True
+            elif quantized:
+                raise ValueError(f"stages.{number} ({stage.do}) works on the float network and must come before quantize")
+            elif self.model.is_onnx:
+                raise ValueError(
+                    f"stages.{number} ({stage.do}) needs a PyTorch network, and model.source is an ONNX file;"
+                    " an ONNX file can be quantized, measured and gated"
+                )
+        if self.model.is_onnx and self.model.weights is not None:
+            raise ValueError("model.weights is for PyTorch networks; an ONNX file brings its own")
+        return self
+
+
+PATH_KEYS = (("model", "weights"), ("teacher", "weights"), ("data", "root"), ("data", "labels"))
+SOURCE_KEYS = (("model", "source"), ("teacher", "source"), ("data", "source"))
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with EdgeLathe, by name."""
+    folder = Path(str(resources.files(__package__))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file (default: the shipped digits recipe), with `key.path=value` overrides applied.
+
+    `path` may also be the name of a shipped recipe. Raises EdgeLatheError for whatever is wrong with it.
+    """
+    file = _find(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except OSError as reason:
+        raise errors.unreadable_file("the recipe", file, reason.strerror or str(reason), "check the path") from reason
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+        raise errors.unreadable_file("the recipe", file, f"it is not valid TOML ({reason})", "mend that line") from reason
+    document.setdefault("name", file.stem)
+    _resolve_paths(document, file.parent)
+    for override in overrides:
+        _set(document, override)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as reason:
+        raise errors.wrong_recipe(explain(reason, Recipe, text, file, overrides)) from None
+
+
+def _find(path: Path | str | None) -> Path:
+    shipped = shipped_recipes()
+    name = "digits" if path is None else str(path)
+    if Path(name).is_file():
+        return Path(name)
+    if name in shipped:
+        return shipped[name]
+    if name.endswith(".toml") or "/" in name:
+        raise errors.missing_file("the recipe", name)
+    raise errors.unknown_choice("recipe", name, shipped)
+
+
+def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
+    for section, key in PATH_KEYS:
+        value = _table(document, section).get(key)
+        if isinstance(value, str):
+            _table(document, section)[key] = str(folder / value)
+    for section, key in SOURCE_KEYS:
+        value = _table(document, section).get(key)
+        if isinstance(value, str) and (value.endswith(".onnx") or ".py:" in value):
+            _table(document, section)[key] = str(folder / value)
+
+
+def _table(document: dict[str, Any], section: str) -> dict[str, Any]:
+    table = document.get(section)
+    return table if isinstance(table, dict) else {}
+
+
+def _set(document: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path.strip():
+        raise errors.bad_override(override, "it is not of the form key.path=value")
+    *parents, last = path.strip().split(".")
+    target: Any = document
+    for number, part in enumerate(parents):
+        if isinstance(target, list):
+            target = _item(target, part, override)
+        elif isinstance(target, dict):
+            target = target.setdefault(part, {})
+        else:
+            raise errors.bad_override(override, f"{'.'.join(parents[:number])} holds no keys")
+    if isinstance(target, list):
+        raise errors.bad_override(override, f"a whole stage cannot be set, only a key of it, as in {path}.epochs=10")
+    if not isinstance(target, dict):
+        raise errors.bad_override(override, f"{'.'.join(parents)} holds no keys")
+    target[last] = _value(text.strip())
+
+
+def _item(items: list[Any], part: str, override: str) -> Any:
+    if not part.isdecimal() or int(part) >= len(items):
+        raise errors.bad_override(override, f"there is no stage {part}: the recipe has stages 0 to {len(items) - 1}")
+    return items[int(part)]
+
+
+def _value(text: str) -> Any:
+    """The TOML value that `text` spells, or `text` itself where it spells none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def stage_keys(stage: BaseModel) -> dict[str, Any]:
+    """The keyword arguments that a stage hands to the function behind it."""
+    return {key: value for key, value in _fields(stage) if key != "do"}
+
+
+def _fields(stage: BaseModel) -> Iterator[tuple[str, Any]]:
+    for key in type(stage).model_fields:
+        yield key, getattr(stage, key)

@@ -1,0 +1,101 @@
+"""The stages that change a PyTorch network, one function each; `STAGES` is the literal list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .compress.distill.distill import distill
+from .compress.prune.channels import prune_channels
+from .compress.train import TrainResult, train
+from .data import Dataset
+from .files import write_atomic
+from .networks import Network
+from .recipe import Distill, PruneChannels, Section, Train, stage_keys
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use besides its own keys."""
+
+    data: Dataset
+    seed: int
+    teacher: Network
+    folder: Path
+    """Where the stage works; a stage that is interrupted finds it again as it left it."""
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    model: nn.Module
+    summary: str
+    facts: dict[str, Any]
+    widths: tuple[dict[str, Any], ...] = ()
+    epochs: tuple[dict[str, Any], ...] = ()
+
+
+def run_train(stage: Train, network: Network, context: Context) -> Outcome:
+    model = network.copy()
+    result = train(
+        model,
+        context.data,
+        preprocess=network.preprocess,
+        seed=context.seed,
+        state=context.folder / "training",
+        progress=context.progress,
+        title="train",
+        **stage_keys(stage),
+    )
+    return _trained(model, result, f"Trained for {stage.epochs} epochs", context.data)
+
+
+def run_prune_channels(stage: PruneChannels, network: Network, context: Context) -> Outcome:
+    model, plan = prune_channels(network.model, network.example(context.data), seed=context.seed, **stage_keys(stage))
+    write_atomic(context.folder / "plan.json", plan.to_json(), "the pruning plan")
+    macs, parameters = plan.macs_after / plan.macs_before, plan.parameters_after / plan.parameters_before
+    widths = tuple(
+        {"layer": group.layer, "before": group.before, "after": group.after, "reason": group.reason}
+        for group in plan.groups
+    )
+    summary = f"Removed channels by {plan.criterion}: {macs:.1%} of the MACs and {parameters:.1%} of the parameters remain"
+    facts = {
+        "macs_before": plan.macs_before,
+        "macs_after": plan.macs_after,
+        "parameters_before": plan.parameters_before,
+        "parameters_after": plan.parameters_after,
+    }
+    return Outcome(model, summary, facts, widths=widths)
+
+
+def run_distill(stage: Distill, network: Network, context: Context) -> Outcome:
+    model = network.copy()
+    result = distill(
+        model,
+        context.teacher.model,
+        context.data,
+        preprocess=network.preprocess,
+        teacher_preprocess=context.teacher.preprocess,
+        seed=context.seed,
+        state=context.folder / "training",
+        progress=context.progress,
+        **stage_keys(stage),
+    )
+    return _trained(model, result, f"Distilled for {stage.epochs} epochs", context.data)
+
+
+def _trained(model: nn.Module, result: TrainResult, done: str, data: Dataset) -> Outcome:
+    summary = f"{done}: {result.test_accuracy:.2%} of {len(data.test)} test images right after the last epoch"
+    facts = {"precision": result.precision, "compiled": result.compiled, "threads": result.threads}
+    return Outcome(model, summary, facts, epochs=tuple(asdict(epoch) for epoch in result.epochs))
+
+
+STAGES: dict[type[Section], Callable[[Any, Network, Context], Outcome]] = {
+    Train: run_train,
+    PruneChannels: run_prune_channels,
+    Distill: run_distill,
+}

@@ -1,0 +1,380 @@
+"""A made-up report with toy figures, for the tests of everything that reads, judges or draws reports."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from edgelathe.bench.records import (
+    Accuracy,
+    Candidate,
+    Environment,
+    EpochPoint,
+    GraphFacts,
+    Latency,
+    LayerWidth,
+    Memory,
+    NodeOutcome,
+    Report,
+    StageRecord,
+)
+from onnx import TensorProto, helper, numpy_helper
+
+IMAGES = 360
+
+
+def make_accuracy(correct: int, total: int = IMAGES) -> Accuracy:
+    """Toy accuracy with its Wilson interval."""
+    share, z = correct / total, 1.959963984540054
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    digest = hashlib.sha256(f"{correct} of {total}".encode()).hexdigest()
+    return Accuracy(
+        correct=correct,
+        total=total,
+        top1=share,
+        low=max(0.0, centre - half),
+        high=min(1.0, centre + half),
+        predictions_sha256=digest,
+    )
+
+
+def make_facts(**changed: object) -> GraphFacts:
+    """Toy facts of a small float network."""
+    values: dict[str, object] = {
+        "file_bytes": 318_000,
+        "sha256": "0" * 64,
+        "parameters": 78_000,
+        "macs": 12_300_000,
+        "bytes_by_type": {"float32": 312_000},
+        "ops": {"Conv": 9, "Add": 4, "Relu": 9, "Gemm": 1},
+        "activation_peak": 64_000,
+        "int8_macs": 0,
+        "opset": 20,
+        "ir_version": 9,
+        "inputs": {"input": ("batch", 1, 16, 16)},
+        "outputs": {"logits": ("batch", 10)},
+    }
+    return GraphFacts.model_validate(values | changed)
+
+
+def make_latency(median_ms: float, ratio: float, **changed: object) -> Latency:
+    """Toy latency whose bursts wander a little, with an interval of 3 % either side."""
+    noise = random.Random(f"{median_ms} {ratio}")
+    bursts = [median_ms * (1 + 0.03 * math.sin(i / 9) + noise.gauss(0, 0.02)) for i in range(60)]
+    bursts[17] *= 1.3
+    values: dict[str, object] = {
+        "runtime": "onnxruntime",
+        "threads": 1,
+        "batch": 1,
+        "median_ms": median_ms,
+        "q1_ms": 0.97 * median_ms,
+        "q3_ms": 1.04 * median_ms,
+        "runs": 4200,
+        "bursts_ms": tuple(bursts),
+        "reference": "float-dense",
+        "ratio": ratio,
+        "ratio_low": ratio if ratio == 1 else 0.97 * ratio,
+        "ratio_high": ratio if ratio == 1 else 1.03 * ratio,
+        "load_ms": 9.1,
+        "first_ms": 2.3 * median_ms,
+    }
+    return Latency.model_validate(values | changed)
+
+
+def make_memory(peak: int) -> Memory:
+    return Memory(
+        runtime="onnxruntime",
+        before_load=58_000_000,
+        after_load=peak - 3_000_000,
+        after_first=peak - 1_000_000,
+        steady=peak - 1_000_000,
+        peak=peak,
+    )
+
+
+def make_candidate(name: str, **changed: object) -> Candidate:
+    values: dict[str, object] = {"name": name, "file": f"{name}.onnx", "facts": make_facts()}
+    return Candidate.model_validate(values | changed)
+
+
+def make_environment(cpu: str = "Toy CPU 3000") -> Environment:
+    return Environment(
+        cpu=cpu,
+        cores=2,
+        memory_bytes=24_000_000_000,
+        isa=("avx2", "avx512_vnni"),
+        system="Linux 6.1",
+        python="3.11.9",
+        versions={"onnxruntime": "1.31.1", "numpy": "2.4.6"},
+        fingerprint=hashlib.sha256(cpu.encode()).hexdigest()[:12],
+    )
+
+
+KEPT = "its output is added to a shortcut that pads by position, so its channels cannot move"
+FLOAT_POOL = "its input and output share one scale already, an int8 kernel would only add conversions"
+FLOAT_SLICE = "no int8 kernel reads this operator's output in this runtime"
+
+
+def _widths() -> tuple[LayerWidth, ...]:
+    layers = [LayerWidth(layer="conv1", before=16, after=16, reason=KEPT)]
+    for stage, width in enumerate((16, 32, 64), start=1):
+        for block in range(5):
+            name = f"layer{stage}.{block}"
+            layers.append(LayerWidth(layer=f"{name}.conv1", before=width, after=width // 2 - 1, reason=""))
+            layers.append(LayerWidth(layer=f"{name}.conv2", before=width, after=width, reason=KEPT))
+    layers.append(LayerWidth(layer="linear", before=10, after=10, reason="its outputs are the classes"))
+    return tuple(layers)
+
+
+def _nodes() -> tuple[NodeOutcome, ...]:
+    nodes = [NodeOutcome(name="conv1", op="Conv", outcome="int8", reason="")]
+    for stage in range(1, 4):
+        for block in range(5):
+            name = f"layer{stage}.{block}"
+            nodes.append(NodeOutcome(name=f"{name}.conv1", op="Conv", outcome="int8", reason=""))
+            nodes.append(NodeOutcome(name=f"{name}.conv2", op="Conv", outcome="int8", reason=""))
+            if block == 0 and stage > 1:
+                for op in ("Slice", "Pad"):
+                    node = NodeOutcome(name=f"{name}.{op}", op=op, outcome="float", reason=FLOAT_SLICE)
+                    nodes.append(node)
+            nodes.append(NodeOutcome(name=f"{name}.add", op="Add", outcome="int8", reason=""))
+    nodes.append(NodeOutcome(name="pool", op="GlobalAveragePool", outcome="float", reason=FLOAT_POOL))
+    nodes.append(NodeOutcome(name="linear", op="Gemm", outcome="int8", reason=""))
+    return tuple(nodes)
+
+
+def _epochs(count: int, start: float, tested: float) -> tuple[EpochPoint, ...]:
+    points = []
+    for epoch in range(1, count + 1):
+        done = 1 - math.exp(-4 * epoch / count)
+        points.append(
+            EpochPoint(
+                epoch=epoch,
+                loss=2.3 * (1 - 0.95 * done) * (1 - start) + 0.02,
+                train_accuracy=start + (0.99 - start) * done,
+                test_accuracy=tested if epoch == count else None,
+                images_per_second=5200.0,
+            )
+        )
+    return tuple(points)
+
+
+def _stages() -> tuple[StageRecord, ...]:
+    def stage(number: int, do: str, summary: str, settings: dict[str, object], **more: object) -> StageRecord:
+        values: dict[str, object] = {
+            "do": do,
+            "folder": f"stages/{number}-{do}",
+            "key": hashlib.sha256(do.encode()).hexdigest(),
+            "settings": settings,
+            "summary": summary,
+        }
+        return StageRecord.model_validate(values | more)
+
+    train = {"epochs": 12, "batch": 128, "lr": 0.1, "augment": "shift"}
+    kd = {"loss": "kd", "weighting": "confidence", "epochs": 8, "alpha": 0.9, "temperature": 4.0}
+    return (
+        stage(1, "train", "Trained 12 epochs to 98.3 %.", train, epochs=_epochs(12, 0.1, 0.9833)),
+        stage(
+            2,
+            "prune-channels",
+            "Removed 51 % of the MACs from 15 of 32 layers by FPGM.",
+            {"criterion": "fpgm", "keep_macs": 0.5},
+            widths=_widths(),
+        ),
+        stage(3, "distill", "Recovered to 97.8 % in 8 epochs.", kd, epochs=_epochs(8, 0.62, 0.9778)),
+        stage(4, "quantize", "48 of 53 operators in int8.", {"target": "x86-vnni", "method": "mse"}),
+    )
+
+
+@pytest.fixture(scope="session")
+def report() -> Report:
+    """Three candidates (float-dense, float-pruned, int8-pruned), everything measured, no gate verdict."""
+    dense = make_candidate(
+        "float-dense",
+        file="export/float-dense.onnx",
+        accuracy=make_accuracy(354),
+        latency=(make_latency(0.412, 1.0),),
+        memory=(make_memory(91_000_000),),
+    )
+    pruned = make_candidate(
+        "float-pruned",
+        file="export/float-pruned.onnx",
+        facts=make_facts(
+            file_bytes=163_000,
+            sha256="1" * 64,
+            parameters=39_400,
+            macs=6_010_000,
+            bytes_by_type={"float32": 157_600},
+            activation_peak=48_000,
+        ),
+        accuracy=make_accuracy(352),
+        latency=(make_latency(0.247, 0.6),),
+        memory=(make_memory(90_400_000),),
+        agreement=make_accuracy(355),
+        disagreement_gained=2,
+        disagreement_lost=4,
+    )
+    quantized = make_candidate(
+        "int8-pruned",
+        file="quantize/int8-pruned.onnx",
+        facts=make_facts(
+            file_bytes=61_200,
+            sha256="2" * 64,
+            parameters=39_400,
+            macs=6_010_000,
+            bytes_by_type={"int8": 38_900, "int32": 2_100, "float32": 1_800},
+            activation_peak=12_000,
+            int8_macs=6_003_000,
+        ),
+        accuracy=make_accuracy(352),
+        latency=(make_latency(0.156, 0.38),),
+        memory=(make_memory(88_200_000),),
+        agreement=make_accuracy(354),
+        disagreement_gained=3,
+        disagreement_lost=5,
+        nodes=_nodes(),
+    )
+    return Report(
+        name="digits-toy",
+        created="2026-11-22T04:30:00Z",
+        tool_version="0.1.0",
+        data={"name": "digits", "train_images": 1437, "test_images": IMAGES, "fingerprint": "ab" * 32},
+        environment=make_environment(),
+        recipe={
+            "name": "digits-toy",
+            "seed": 0,
+            "model": {"source": "cifar_resnet8"},
+            "stages": [{"do": "train", "epochs": 12}, {"do": "prune-channels", "keep_macs": 0.5}],
+            "gate": {"accuracy": ">= -1 pt", "size": "<= 0.3 x"},
+        },
+        stages=_stages(),
+        candidates=(dense, pruned, quantized),
+        reference="float-dense",
+    )
+
+
+@pytest.fixture(scope="session")
+def bare_report() -> Report:
+    """One file about which only its graph is known: no data, no stages, nothing measured."""
+    return Report(
+        name="one file",
+        created="2026-11-22T04:30:00Z",
+        tool_version="0.1.0",
+        data={},
+        environment=make_environment(),
+        recipe={},
+        stages=(),
+        candidates=(make_candidate("float-dense"),),
+        reference="float-dense",
+    )
+
+
+@pytest.fixture(scope="session")
+def edited(report: Report) -> Callable[..., Report]:
+    """edited(name, field=value, ...): the report with fields of one candidate changed."""
+
+    def edit(name: str, **changed: object) -> Report:
+        candidates = tuple(
+            Candidate.model_validate(entry.model_dump() | changed) if entry.name == name else entry
+            for entry in report.candidates
+        )
+        return Report.model_validate(report.model_dump() | {"candidates": candidates})
+
+    return edit
+
+
+# --- toy ONNX models ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def save_text(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a model given as ONNX text and returns its path; weights declared without values become ones."""
+
+    def save(text: str, name: str = "model.onnx") -> Path:
+        path = tmp_path / name
+        model = onnx.parser.parse_model(text)
+        stored = {tensor.name for tensor in model.graph.initializer}
+        stored |= {output for node in model.graph.node for output in node.output}
+        for value in [value for value in model.graph.value_info if value.name not in stored]:
+            tensor = value.type.tensor_type
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+            array = np.ones([dim.dim_value for dim in tensor.shape.dim], dtype)
+            model.graph.initializer.append(numpy_helper.from_array(array, value.name))
+            model.graph.value_info.remove(value)
+        onnx.save_model(model, path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def resnet_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a CIFAR ResNet of `depth` layers (option A shortcuts, batch norm folded, seeded weights)."""
+    folder = tmp_path_factory.mktemp("resnets")
+
+    def save(depth: int, width: int = 16) -> Path:
+        path = folder / f"resnet{depth}-{width}.onnx"
+        if not path.exists():
+            onnx.save_model(_cifar_resnet((depth - 2) // 6, width), path)
+        return path
+
+    return save
+
+
+def _cifar_resnet(blocks: int, width: int) -> onnx.ModelProto:
+    random = np.random.default_rng(0)
+    nodes: list[onnx.NodeProto] = []
+    stored: list[onnx.TensorProto] = []
+
+    def keep(name: str, array: np.ndarray) -> str:
+        stored.append(numpy_helper.from_array(array, name))
+        return name
+
+    def add(op: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"{op.lower()}{len(nodes)}"
+        nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        return name
+
+    def conv(x: str, channels: int, filters: int, stride: int) -> str:
+        scale = np.float32(np.sqrt(2 / (9 * channels)))
+        shape = (filters, channels, 3, 3)
+        weight = keep(f"w{len(stored)}", random.standard_normal(shape).astype(np.float32) * scale)
+        bias = keep(f"b{len(stored)}", np.zeros(filters, np.float32))
+        return add("Conv", [x, weight, bias], pads=[1] * 4, strides=[stride] * 2)
+
+    channels = width
+    x = add("Relu", [conv("input", 3, channels, 1)])
+    for stage, filters in enumerate((width, 2 * width, 4 * width)):
+        for block in range(blocks):
+            stride = 2 if stage and not block else 1
+            y = conv(add("Relu", [conv(x, channels, filters, stride)]), filters, filters, 1)
+            if channels != filters:
+                cut = {"starts": [0, 0], "ends": [99, 99], "axes": [2, 3], "steps": [2, 2]}
+                names = [keep(f"{k}{stage}", np.array(v, np.int64)) for k, v in cut.items()]
+                half = channels // 2
+                pads = keep(f"pads{stage}", np.array([0, half, 0, 0, 0, half, 0, 0], np.int64))
+                x = add("Pad", [add("Slice", [x, *names]), pads])
+            x = add("Relu", [add("Add", [y, x])])
+            channels = filters
+    pooled = add("ReduceMean", [x, keep("axes", np.array([2, 3], np.int64))], keepdims=0)
+    weight = keep("fc.weight", random.standard_normal((10, channels)).astype(np.float32))
+    bias = keep("fc.bias", np.zeros(10, np.float32))
+    nodes.append(helper.make_node("Gemm", [pooled, weight, bias], ["logits"], name="fc", transB=1))
+    graph = helper.make_graph(
+        nodes,
+        "resnet",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 32, 32])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
+        stored,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model

@@ -1,0 +1,202 @@
+"""Pruned networks survive the disk bit for bit, and files that were tampered with are refused."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torch_pruning
+from edgelathe.errors import EdgeLatheError
+from edgelathe.models import zoo
+from edgelathe.models.structure import STRUCTURE, TENSORS, NetworkSpec, load_network, save_network
+from torch import nn
+
+TINY = [
+    NetworkSpec("cifar_resnet8", {"num_classes": 3, "in_channels": 3, "width": 4}),
+    NetworkSpec("cifar_resnet8", {"num_classes": 3, "in_channels": 1, "width": 4, "shortcut": "B"}),
+    NetworkSpec("mlperf_resnet8", {"num_classes": 3, "in_channels": 3, "width": 4}),
+    NetworkSpec("cifar_densenet", {"num_classes": 3, "in_channels": 3, "growth": 4, "blocks": [2, 2]}),
+    NetworkSpec("cifar_mobilenet_v2", {"num_classes": 3, "in_channels": 3, "width_mult": 0.25}),
+    NetworkSpec("cifar_efficientnet_b0", {"num_classes": 3, "in_channels": 3, "width_mult": 0.25}),
+    NetworkSpec("torchvision:squeezenet1_1", {"num_classes": 3, "in_channels": 3}),
+]
+
+
+def _example(spec: NetworkSpec) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, spec.arguments["in_channels"], 32, 32, generator=generator)
+
+
+def _build(spec: NetworkSpec) -> nn.Module:
+    """With statistics that make batch norms matter."""
+    torch.manual_seed(0)
+    model = zoo.build(spec.source, **spec.arguments)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+def _prune(model: nn.Module, spec: NetworkSpec) -> nn.Module:
+    """Remove the first channel wherever that can be done; the residual stream of option A cannot be cut."""
+    graph = torch_pruning.DependencyGraph()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph.build_dependency(model, example_inputs=_example(spec))
+    inner_only = spec.source == "cifar_resnet8" and "shortcut" not in spec.arguments
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.out_channels > 1:
+            if inner_only and not (name.endswith("conv1") and "layer" in name):
+                continue
+            group = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, [0])
+            if graph.check_pruning_group(group):
+                group.prune()
+    return model
+
+
+def _outputs(model: nn.Module, spec: NetworkSpec) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(_example(spec))
+
+
+def _refusal(folder: Path) -> str:
+    with pytest.raises(EdgeLatheError) as refusal:
+        load_network(folder)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("spec", TINY, ids=lambda spec: spec.source)
+@pytest.mark.parametrize("pruned", [False, True])
+def test_outputs_survive_a_round_trip_bit_for_bit(spec: NetworkSpec, pruned: bool, tmp_path: Path) -> None:
+    model = _build(spec)
+    if pruned:
+        before = sum(parameter.numel() for parameter in model.parameters())
+        model = _prune(model, spec)
+        assert sum(parameter.numel() for parameter in model.parameters()) < before
+    save_network(model, spec, tmp_path)
+    rebuilt = load_network(tmp_path)
+    assert torch.equal(_outputs(rebuilt, spec), _outputs(model, spec))
+    for (name, layer), other in zip(model.named_modules(), rebuilt.modules(), strict=True):
+        assert layer.extra_repr() == other.extra_repr(), name
+
+
+def test_files_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    model = _prune(_build(TINY[0]), TINY[0])
+    for name in ("a", "b"):
+        save_network(model, TINY[0], tmp_path / name)
+    save_network(load_network(tmp_path / "a"), TINY[0], tmp_path / "c")
+    for file in (STRUCTURE, TENSORS):
+        assert len({(tmp_path / name / file).read_bytes() for name in ("a", "b", "c")}) == 1
+    widths = json.loads((tmp_path / "a" / STRUCTURE).read_text())["layers"]["layer1.0.conv1"]
+    assert widths == {"in_channels": 4, "out_channels": 3, "groups": 1}
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    save_network(_build(TINY[0]), TINY[0], tmp_path)
+    state = torch.get_rng_state()
+    load_network(tmp_path)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class _Mixed(nn.Module):
+    """Every kind of layer that can be narrowed, a bare parameter, tied weights and a frozen one."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, width, 1)
+        self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.up = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.group_norm = nn.GroupNorm(2, width)
+        self.prelu = nn.PReLU(width)
+        self.norm = nn.LayerNorm(width)
+        self.scale = nn.Parameter(torch.rand(width))
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+        self.second.weight = self.first.weight
+        self.scale.requires_grad = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.prelu(self.group_norm(self.up(self.depthwise(self.conv(x)))))
+        return self.second(self.first(self.norm(x.mean((2, 3))) * self.scale))
+
+
+def test_every_kind_of_layer_is_narrowed(tmp_path: Path) -> None:
+    spec = NetworkSpec("mine.py:build", {"in_channels": 1})
+    torch.manual_seed(0)
+    narrow = _Mixed(width=6).double()
+    save_network(narrow, spec, tmp_path)
+    rebuilt = load_network(tmp_path, build=lambda _: _Mixed(width=8))
+    x = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+    assert torch.equal(narrow(x), rebuilt(x))
+    assert rebuilt.second.weight is rebuilt.first.weight
+    assert not rebuilt.scale.requires_grad and rebuilt.first.weight.requires_grad
+
+
+def test_a_users_file_is_not_run_because_a_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit('this ran')")
+    source = f"{tmp_path}/mine.py:build"
+    save_network(nn.Linear(1, 1), NetworkSpec(source, {"num_classes": 1}), tmp_path)
+    assert _refusal(tmp_path) == (
+        f"Cannot rebuild the network in {tmp_path}: it was made by {source}, and what a file says is not "
+        "run; pass the function that builds it."
+    )
+
+
+def test_changed_tensors_are_refused(tmp_path: Path) -> None:
+    save_network(_build(TINY[0]), TINY[0], tmp_path)
+    data = bytearray((tmp_path / TENSORS).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / TENSORS).write_bytes(data)
+    assert _refusal(tmp_path) == (
+        f"Cannot rebuild the network from {tmp_path / TENSORS}: its SHA-256 is not the one in {STRUCTURE}; "
+        "restore the file or save it again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (("version",), 2, "version Input should be 1"),
+        (("extra",), 1, "extra Extra inputs are not permitted"),
+        (("layers", "conv1", "out_channels"), 5, "out_channels of conv1 is 5, which cannot be cut from 4"),
+        (("layers", "conv1", "out_channels"), 3, "conv1.weight is [4, 3, 3, 3] and not [3, 3, 3, 3] as in "),
+        (("layers", "conv1", "out_channels"), -1, "out_channels of conv1 is -1, which cannot be cut from 4"),
+        (("layers", "conv1", "stride"), 1, "the widths of conv1 are not in_channels, out_channels, groups"),
+        (("layers", "conv9"), {}, "it and the network differ in the layer conv9"),
+        (("arguments",), {}, "cifar_resnet8 lacks arguments"),
+        (("arguments", "width"), 2, "which cannot be cut from"),
+        (("source",), "cifar_resnet20", "it and the network differ in the layer layer1.1.bn1"),
+    ],
+)
+def test_changed_structure_is_refused(path: list[str], value: object, reason: str, tmp_path: Path) -> None:
+    save_network(_build(TINY[0]), TINY[0], tmp_path)
+    structure = json.loads((tmp_path / STRUCTURE).read_text())
+    place = structure
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (tmp_path / STRUCTURE).write_text(json.dumps(structure))
+    message = _refusal(tmp_path)
+    assert message.startswith(f"Cannot rebuild the network from {tmp_path}/") and reason in message
+
+
+def test_built_in_layers_of_unknown_widths_are_refused(tmp_path: Path) -> None:
+    save_network(nn.Bilinear(2, 2, 3), NetworkSpec("mine.py:build"), tmp_path)
+    with pytest.raises(EdgeLatheError, match="bias cannot be narrowed: its layer's widths are unknown"):
+        load_network(tmp_path, build=lambda _: nn.Bilinear(2, 2, 4))
+
+
+def test_truncated_and_missing_files(tmp_path: Path) -> None:
+    assert _refusal(tmp_path) == (
+        f"Cannot read the network {tmp_path / STRUCTURE}: there is no such file; check the path."
+    )
+    save_network(_build(TINY[0]), TINY[0], tmp_path)
+    text = (tmp_path / STRUCTURE).read_text()
+    (tmp_path / STRUCTURE).write_text(text[: len(text) // 2])
+    assert f"Cannot rebuild the network from {tmp_path / STRUCTURE}: Invalid JSON" in _refusal(tmp_path)
+    (tmp_path / STRUCTURE).write_text(text)
+    (tmp_path / TENSORS).unlink()
+    assert _refusal(tmp_path).startswith(f"Cannot read the network {tmp_path / TENSORS}: ")

@@ -1,0 +1,224 @@
+"""What the command line and `import edgelathe` offer: one function per verb, each callable without the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__, errors
+
+if TYPE_CHECKING:
+    from .bench.doctor import Diagnosis
+    from .bench.latency import Progress
+    from .bench.records import GateVerdict, GraphFacts, Report
+    from .compress.quantize.quantize import Quantized
+    from .data import Dataset
+    from .dryrun import Plan
+    from .recipe import Recipe
+
+Say = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def run(
+    recipe: Recipe | Path | str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    runs: Path | str = "runs",
+    say: Say = _silent,
+    progress: bool = False,
+    on_round: Callable[[Progress], None] | None = None,
+) -> tuple[Report, Path]:
+    """Carry out a recipe: a file, the name of a shipped one, or a `Recipe`; default: digits.
+
+    Returns the report and the run's folder. Raises EdgeLatheError for bad input.
+    """
+    from .pipeline import run as run_recipe
+    from .recipe import Recipe, load_recipe
+
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    return run_recipe(loaded, runs=runs, say=say, progress=progress, on_round=on_round)
+
+
+def plan(recipe: Recipe | Path | str | None = None, *, overrides: Sequence[str] = ()) -> Plan:
+    """What `run` would do, with predicted parameters, MACs and file sizes; trains and keeps nothing."""
+    from .dryrun import plan as plan_recipe
+    from .recipe import Recipe, load_recipe
+
+    return plan_recipe(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides))
+
+
+def quantize(
+    model: Path | str,
+    data: Dataset,
+    *,
+    output: Path | str | None = None,
+    images: int = 512,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    target: str = "x86-vnni",
+    method: str = "mse",
+    per_channel: bool = True,
+    keep_float: Sequence[str] = (),
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Quantized, Path]:
+    """Write an int8 version of an ONNX file, calibrated on `images` training images of `data`.
+
+    `mean` and `std` default to what the file's metadata says, then to the data set's. The file goes to `output`,
+    by default beside the model as <model>.int8.onnx. Returns what was decided and audited, and the path.
+    Raises EdgeLatheError for bad input.
+    """
+    from .compress.quantize.quantize import quantize as quantize_file
+    from .export.metadata import read_metadata
+    from .imagesequence import ImageSequence
+    from .data import Preprocess
+
+    source = Path(model)
+    if not source.is_file():
+        raise errors.missing_file("the ONNX model", source)
+    target_file = Path(output) if output is not None else source.with_suffix(".int8.onnx")
+    if target_file.resolve() == source.resolve():
+        raise errors.would_overwrite(source)
+    known = read_metadata(source)
+    preprocess = Preprocess(
+        tuple(mean or known.mean or data.preprocess.mean), tuple(std or known.std or data.preprocess.std)
+    )
+    sequence = ImageSequence(data.calibration(images, seed).x, preprocess)
+    result = quantize_file(
+        source,
+        target_file,
+        sequence,
+        target=target,
+        method=method,  # type: ignore[arg-type]
+        per_channel=per_channel,
+        keep_float=keep_float,
+        on_progress=on_progress,
+    )
+    return result, target_file
+
+
+def benchmark(
+    models: Sequence[Path | str],
+    *,
+    data: Dataset | None = None,
+    runtimes: Sequence[str] = ("onnxruntime",),
+    threads: Sequence[int] = (1,),
+    batch: int = 1,
+    seconds: float = 20.0,
+    memory: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+    say: Say = _silent,
+    on_round: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Measure ONNX files against the first of them: latency, memory, size, and with `data` accuracy.
+
+    Raises EdgeLatheError for bad input and for runtimes that are not installed.
+    """
+    from .bench.environment import environment
+    from .bench.records import Report
+    from .candidates import Deployable, measure
+    from .data import Preprocess
+    from .export.metadata import read_metadata
+    from .recipe import BenchSection
+
+    paths = [Path(model) for model in models]
+    names = _names(paths)
+    section = BenchSection(
+        runtimes=tuple(runtimes), threads=tuple(threads), batch=batch, seconds=seconds, memory=memory
+    )
+    files = []
+    for name, path in zip(names, paths, strict=True):
+        if not path.is_file():
+            raise errors.missing_file("the ONNX model", path)
+        known = read_metadata(path)
+        fallback = data.preprocess if data is not None else Preprocess((0.0,), (1.0,))
+        preprocess = Preprocess(tuple(mean or known.mean or fallback.mean), tuple(std or known.std or fallback.std))
+        files.append(Deployable(name, path, preprocess))
+    candidates = measure(
+        files, section, images=None if data is None else data.test, root=Path(), seed=seed, say=say, on_round=on_round
+    )
+    return Report(
+        name="bench",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool_version=__version__,
+        data={} if data is None else {"name": data.name, "test": len(data.test), "fingerprint": data.fingerprint},
+        environment=environment(),
+        recipe={"bench": section.model_dump(mode="json")},
+        stages=(),
+        candidates=candidates,
+        reference=names[0],
+    )
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """File names where they differ, else whole paths."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    whole = [str(path) for path in paths]
+    return [f"{name} ({number})" if whole.count(name) > 1 else name for number, name in enumerate(whole, start=1)]
+
+
+def inspect(model: Path | str) -> GraphFacts:
+    """What can be read off an ONNX file without running it. Raises EdgeLatheError for bad files."""
+    from .bench.graph import inspect_graph
+
+    return inspect_graph(Path(model))
+
+
+def gate(
+    report: Path | str | Report,
+    *,
+    budget: Path | str | None = None,
+    baseline: Path | str | None = None,
+    candidate: str | None = None,
+) -> GateVerdict:
+    """Judge a run's report by the budgets in `budget` (default: those of its recipe).
+
+    Raises EdgeLatheError where nothing can be judged: missing files, no budgets, unknown metrics.
+    """
+    from .bench.budgets import parse_budgets, read_budgets
+    from .bench.gate import judge
+    from .bench.records import Report
+
+    judged = report if isinstance(report, Report) else _report(Path(report))
+    budgets = read_budgets(Path(budget)) if budget is not None else parse_budgets(_gate_of(judged), "its recipe")
+    return judge(
+        judged, budgets, candidate=candidate, baseline=None if baseline is None else _report(Path(baseline))
+    )
+
+
+def report(run: Path | str) -> Report:
+    """Read a run's report.json and write its Markdown and HTML pages anew. Raises EdgeLatheError for bad files."""
+    from .bench.report import write_report
+
+    path = Path(run)
+    found = _report(path)
+    write_report(found, path if path.is_dir() else path.parent)
+    return found
+
+
+def doctor() -> Diagnosis:
+    """What this machine can do for int8 inference and for measuring it."""
+    from .bench.doctor import diagnose
+
+    return diagnose()
+
+
+def _report(path: Path) -> Report:
+    from .bench.report import read_report
+
+    return read_report(path / "report.json" if path.is_dir() else path)
+
+
+def _gate_of(report: Report) -> dict[str, object]:
+    gate = report.recipe.get("gate", {})
+    return gate if isinstance(gate, dict) else {}
