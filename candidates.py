@@ -41,9 +41,10 @@ def measure(
     """
     facts = {file.name: inspect_graph(file.path) for file in files}
     predictions = {}
-    for file in files if images is not None else ():
-        say(f"Accuracy of {file.name}")
-        predictions[file.name] = predict(file.path, images.x, file.preprocess)
+    if images is not None:
+        for file in files:
+            say(f"Accuracy of {file.name}")
+            predictions[file.name] = predict(file.path, images.x, file.preprocess)
     latency = _latency({file.name: file.path for file in files}, bench, seed, say, on_round)
     memory: dict[str, list[Memory]] = {file.name: [] for file in files}
     for runtime in bench.runtimes if bench.memory else ():

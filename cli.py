@@ -41,9 +41,7 @@ DataSource = Annotated[
 Root = Annotated[Path | None, typer.Option(help="Folder or file of the data set.")]
 Size = Annotated[int | None, typer.Option(help="Side of the images, cut from the centre.")]
 Resize = Annotated[int | None, typer.Option(help="Shorter side before the cut (default: --size).")]
-Holdout = Annotated[
-    int, typer.Option(help="Where there are no training images: how many test images to calibrate on.")
-]
+Holdout = Annotated[int, typer.Option(help="Where there are no training images: how many test images to calibrate on.")]
 Mean = Annotated[str | None, typer.Option(help="Per channel, e.g. 0.5,0.5,0.5 (default: the file's metadata).")]
 Std = Annotated[str | None, typer.Option(help="Per channel, e.g. 0.5,0.5,0.5 (default: the file's metadata).")]
 Seed = Annotated[int, typer.Option(help="Chooses images and orders.")]
@@ -218,9 +216,7 @@ def inspect(
 @app.command(epilog="Example: edgelathe gate runs/digits --budget budget.toml --baseline main/report.json")
 def gate(
     report: Annotated[Path, typer.Argument(help="A run's folder or its report.json.")],
-    budget: Annotated[
-        Path | None, typer.Option(help="TOML file of budgets (default: those of the recipe).")
-    ] = None,
+    budget: Annotated[Path | None, typer.Option(help="TOML file of budgets (default: those of the recipe).")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Report that relative budgets refer to.")] = None,
     candidate: Annotated[str | None, typer.Option(help="Which file to judge (default: the last).")] = None,
     as_json: Json = False,
@@ -298,9 +294,7 @@ def _latency_progress(silent: bool) -> Iterator[Callable[[Progress], None] | Non
 # --- parsing -------------------------------------------------------------------------------------------------
 
 
-def _load(
-    data: str, root: Path | None, size: int | None, resize: int | None, holdout: int, seed: int
-) -> Dataset:
+def _load(data: str, root: Path | None, size: int | None, resize: int | None, holdout: int, seed: int) -> Dataset:
     from .data import load_data
 
     return load_data(data, root, size=size, resize=resize, holdout=holdout, seed=seed)

@@ -197,6 +197,8 @@ def load_data(
     else:
         raise errors.unknown_choice("data source", source, (*SOURCES, "path/to/file.py:function"))
 
+    if source == "folder":  # its reader has fitted the images already; a second resize would zoom into them
+        size = resize = None
     classes = raw.classes or (_CIFAR10 if source == "cifar10" else None)
     if classes and num_classes not in (None, len(classes)):
         raise errors.unequal_class_counts(name, len(classes), num_classes)

@@ -13,8 +13,9 @@ from .bench.graph import inspect_graph
 from .bench.records import Record
 from .compress.quantize.quantize import quantize
 from .data import Dataset, Preprocess
+from .deploy import onnx_preprocess
 from .imagesequence import ImageSequence
-from .pipeline import load_recipe_data, onnx_preprocess
+from .pipeline import load_recipe_data
 from .recipe import Distill, PruneChannels, Quantize, Recipe, Stage, Train, stage_keys
 
 CALIBRATION_IMAGES = 2

@@ -56,8 +56,7 @@ def unknown_choice(what: str, value: str, valid: Iterable[str]) -> EdgeLatheErro
 
 def broken_onnx(path: Path | str, why: str) -> EdgeLatheError:
     return EdgeLatheError(
-        f"Cannot read the model {path}: {why}; export or download the file again, and check that it is an "
-        "ONNX model."
+        f"Cannot read the model {path}: {why}; export or download the file again, and check that it is an ONNX model."
     )
 
 
@@ -76,9 +75,7 @@ def unknown_dimension(path: Path | str, tensor: str, shape: Iterable[int | str])
     )
 
 
-def wrong_input_shape(
-    path: Path | str, tensor: str, declared: Iterable[int | str], given: str
-) -> EdgeLatheError:
+def wrong_input_shape(path: Path | str, tensor: str, declared: Iterable[int | str], given: str) -> EdgeLatheError:
     dims = ", ".join(str(size) for size in declared)
     return EdgeLatheError(
         f'Cannot give input "{tensor}" [{dims}] of the model {path} the shape {given}: they do not agree; '
@@ -161,8 +158,7 @@ def not_finite_output(path: Path | str, image: int) -> EdgeLatheError:
 
 def unequal_lengths(what: str, other: str, length: int, other_length: int) -> EdgeLatheError:
     return EdgeLatheError(
-        f"Cannot compare {length} {what} with {other_length} {other}: there must be one of each for every "
-        "image."
+        f"Cannot compare {length} {what} with {other_length} {other}: there must be one of each for every image."
     )
 
 
@@ -179,9 +175,7 @@ def bad_budget(metric: str, text: object, why: str, examples: Iterable[str]) -> 
 
 
 def no_budgets(where: str) -> EdgeLatheError:
-    return EdgeLatheError(
-        f'Cannot judge {where}: it sets no budget; add at least one, for example size = "<= 300 kB".'
-    )
+    return EdgeLatheError(f'Cannot judge {where}: it sets no budget; add at least one, for example size = "<= 300 kB".')
 
 
 def invalid_report(path: Path | str, why: str) -> EdgeLatheError:
@@ -236,9 +230,7 @@ def pickled_cifar(root: Path, name: str, binary: str) -> EdgeLatheError:
 
 
 def empty_class(what: str, name: str) -> EdgeLatheError:
-    return EdgeLatheError(
-        f'Cannot use {what}: the class "{name}" has no images; add some or remove the class.'
-    )
+    return EdgeLatheError(f'Cannot use {what}: the class "{name}" has no images; add some or remove the class.')
 
 
 def wrong_label_row(table: Path, line: int) -> EdgeLatheError:
@@ -249,8 +241,7 @@ def wrong_label_row(table: Path, line: int) -> EdgeLatheError:
 
 def unequal_image_sizes(path: Path, shape: Shape, first: Path, first_shape: Shape) -> EdgeLatheError:
     return EdgeLatheError(
-        f"Cannot use the image {path} of {_by(shape)} pixels beside {first.name} of "
-        f"{_by(first_shape)}: set size."
+        f"Cannot use the image {path} of {_by(shape)} pixels beside {first.name} of {_by(first_shape)}: set size."
     )
 
 
@@ -301,8 +292,7 @@ def unequal_class_counts(name: str, found: int, asked: int) -> EdgeLatheError:
 
 def unequal_splits(name: str, train: Shape, test: Shape) -> EdgeLatheError:
     return EdgeLatheError(
-        f"Cannot use {name}: training images have the shape [{_by(train)}] and test "
-        f"images [{_by(test)}]; set size."
+        f"Cannot use {name}: training images have the shape [{_by(train)}] and test images [{_by(test)}]; set size."
     )
 
 
@@ -314,9 +304,7 @@ def only_test_images(name: str) -> EdgeLatheError:
 
 
 def holdout_with_train(name: str, n: int) -> EdgeLatheError:
-    return EdgeLatheError(
-        f"Cannot hold {n} test images of {name} out: it has training images; leave holdout out."
-    )
+    return EdgeLatheError(f"Cannot hold {n} test images of {name} out: it has training images; leave holdout out.")
 
 
 def wrong_count(what: str, name: str, n: int, valid: str) -> EdgeLatheError:
@@ -326,8 +314,7 @@ def wrong_count(what: str, name: str, n: int, valid: str) -> EdgeLatheError:
 def wrong_normalisation(key: str, values: Iterable[float], channels: int) -> EdgeLatheError:
     given = ", ".join(f"{value:g}" for value in values)
     return EdgeLatheError(
-        f"Cannot normalise by {key} = [{given}]: give {channels} finite values, one per channel, "
-        "and a std above 0."
+        f"Cannot normalise by {key} = [{given}]: give {channels} finite values, one per channel, and a std above 0."
     )
 
 
@@ -375,9 +362,7 @@ def other_network(
 ) -> EdgeLatheError:
     kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", unequal))
     found = "; ".join(f"{len(names)} tensors are {kind} ({_first(names)})" for kind, names in kinds if names)
-    return EdgeLatheError(
-        f"Cannot load the weights {path} into this network: {found}; check source and arguments."
-    )
+    return EdgeLatheError(f"Cannot load the weights {path} into this network: {found}; check source and arguments.")
 
 
 def _first(names: Sequence[str], count: int = 3) -> str:
@@ -385,9 +370,7 @@ def _first(names: Sequence[str], count: int = 3) -> str:
 
 
 def broken_structure(path: Path, why: str) -> EdgeLatheError:
-    return EdgeLatheError(
-        f"Cannot rebuild the network from {path}: {why}; restore the file or save it again."
-    )
+    return EdgeLatheError(f"Cannot rebuild the network from {path}: {why}; restore the file or save it again.")
 
 
 def structure_needs_code(folder: Path, source: str) -> EdgeLatheError:
@@ -473,8 +456,14 @@ def network_rejects_images(shape: Shape, why: str) -> EdgeLatheError:
 
 def too_few_logits(logits: int, classes: int) -> EdgeLatheError:
     return EdgeLatheError(
-        f"Cannot train a network with {logits} outputs on data with {classes} classes: "
-        f"set num_classes = {classes}."
+        f"Cannot train a network with {logits} outputs on data with {classes} classes: set num_classes = {classes}."
+    )
+
+
+def unequal_logits(student: int, teacher: int) -> EdgeLatheError:
+    return EdgeLatheError(
+        f"Cannot distil into a network with {student} outputs from a teacher with {teacher}: "
+        "both must know the same classes; give a teacher trained on this data."
     )
 
 
@@ -549,9 +538,7 @@ def wrong_reference_output(shape: tuple[int, ...], count: int) -> EdgeLatheError
 
 
 def bad_test_vectors(path: Path | str, why: str) -> EdgeLatheError:
-    return EdgeLatheError(
-        f"Cannot use the test vectors {path}: {why}; export the model again to write new ones."
-    )
+    return EdgeLatheError(f"Cannot use the test vectors {path}: {why}; export the model again to write new ones.")
 
 
 def nothing_to_quantize(model: Path | str, reasons: list[str]) -> EdgeLatheError:
@@ -586,8 +573,7 @@ def cannot_trace(why: str) -> EdgeLatheError:
 
 def nothing_prunable(reasons: Iterable[str]) -> EdgeLatheError:
     return EdgeLatheError(
-        f"Cannot prune channels of this network: no group of channels may be cut ({_some(reasons)}); "
-        "leave pruning out."
+        f"Cannot prune channels of this network: no group of channels may be cut ({_some(reasons)}); leave pruning out."
     )
 
 

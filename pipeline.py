@@ -16,19 +16,14 @@ from .bench.latency import Progress
 from .bench.records import Candidate, NodeOutcome, Report, StageRecord
 from .bench.report import write_report
 from .candidates import Deployable, measure
-from .compress.quantize.quantize import Quantized, quantize
 from .data import Dataset, Preprocess, load_data
-from .export.metadata import describe_model
+from .deploy import export_networks, file_name, onnx_preprocess, quantize_file
 from .files import sha256_file, write_atomic
-from .imagesequence import ImageSequence
-from .recipe import ModelSection, Quantize, Recipe, stage_keys
+from .recipe import Quantize, Recipe
 from .runfolder import StageFolder, find_stage, finish_stage, locked, stage_key
 
 if TYPE_CHECKING:
     from .networks import Network
-
-PARITY_BATCHES = (1, 2, 7)
-PARITY_IMAGES = 14
 
 
 def run(
@@ -89,15 +84,11 @@ def _data_facts(data: Dataset) -> dict[str, object]:
 class _Steps:
     """The run in progress: numbers the stage folders and collects their records."""
 
-    def __init__(
-        self, recipe: Recipe, data: Dataset, folder: Path, say: Callable[[str], None], progress: bool
-    ) -> None:
+    def __init__(self, recipe: Recipe, data: Dataset, folder: Path, say: Callable[[str], None], progress: bool) -> None:
         self.recipe, self.data, self.folder, self.say, self.progress = recipe, data, folder, say, progress
         self.records: list[StageRecord] = []
 
-    def _stage(
-        self, do: str, settings: dict[str, Any], work: Callable[[StageFolder], dict[str, Any]]
-    ) -> StageFolder:
+    def _stage(self, do: str, settings: dict[str, Any], work: Callable[[StageFolder], dict[str, Any]]) -> StageFolder:
         """Find the stage's finished folder or do its work; `work` returns what the record says beside its key."""
         key = stage_key({"do": do, "seed": self.recipe.seed, "data": self.data.fingerprint, **settings})
         folder = find_stage(self.folder, f"{len(self.records) + 1}-{do}", key)
@@ -141,7 +132,11 @@ class _Steps:
         from .networks import restore, store
         from .stages import STAGES, Context
 
-        settings = {"stage": stage.model_dump(mode="json"), "input": network.origin, "mean_std": _pair(network.preprocess)}
+        settings = {
+            "stage": stage.model_dump(mode="json"),
+            "input": network.origin,
+            "mean_std": _pair(network.preprocess),
+        }
         if stage.do == "distill":
             settings["teacher"] = teacher.origin
 
@@ -162,58 +157,21 @@ class _Steps:
 
     def _exported(self, networks: dict[str, Network]) -> list[Deployable]:
         section = self.recipe.export
-        names = {name: f"{name.replace(' ', '-')}.onnx" for name in networks}
+        stages = [stage.model_dump(mode="json") for stage in self.recipe.stages if stage.do != "quantize"]
+        provenance = {"model": self.recipe.model.source, "seed": self.recipe.seed, "stages": stages}
         settings = {
             "export": section.model_dump(mode="json"),
-            "networks": {name: network.origin for name, network in networks.items()},
-            "mean_std": {name: _pair(network.preprocess) for name, network in networks.items()},
+            "provenance": provenance,
+            "networks": {name: [network.origin, _pair(network.preprocess)] for name, network in networks.items()},
         }
 
         def work(folder: StageFolder) -> dict[str, Any]:
-            from .export.parity import check_parity, torch_reference
-            from .export.to_onnx import export_onnx
-            from .export.vectors import write_vectors
-
-            facts: dict[str, Any] = {}
-            for name, network in networks.items():
-                path = folder.path / names[name]
-                metadata = describe_model(
-                    mean=network.preprocess.mean,
-                    std=network.preprocess.std,
-                    classes=self.data.classes,
-                    recipe=self._provenance(),
-                    data_fingerprint=self.data.fingerprint,
-                )
-                export_onnx(
-                    network.model,
-                    network.example(self.data, 1),
-                    path,
-                    opset=section.opset,
-                    dynamic_batch=section.dynamic_batch,
-                    metadata=metadata,
-                )
-                reference = torch_reference(network.model)
-                inputs = network.preprocess(self.data.test.x[:PARITY_IMAGES])
-                batches = tuple(size for size in PARITY_BATCHES if size <= len(inputs)) if section.dynamic_batch else (1,)
-                parity = check_parity(reference, path, inputs, batches=batches, tolerance=section.tolerance)
-                if not parity.passed:
-                    raise errors.export_differs(names[name], parity.reason)
-                write_vectors(path.with_suffix(".vectors.npz"), inputs[:4], reference(inputs[:4]))
-                facts[name] = {"relative_difference": parity.relative, "batches": list(batches)}
-            worst = max(fact["relative_difference"] for fact in facts.values())
-            return {
-                "settings": section.model_dump(mode="json"),
-                "summary": f"ONNX equals PyTorch within {worst:.1e} of the outputs' spread, at batch {_listed(batches)}",
-                "facts": facts,
-            }
+            return export_networks(networks, section, self.data, provenance, folder.path)
 
         folder = self._stage("export", settings, work)
-        return [Deployable(name, folder.path / names[name], network.preprocess) for name, network in networks.items()]
-
-    def _provenance(self) -> dict[str, Any]:
-        """The part of the recipe that made the network."""
-        stages = [stage.model_dump(mode="json") for stage in self.recipe.stages]
-        return {"model": self.recipe.model.source, "seed": self.recipe.seed, "stages": stages}
+        return [
+            Deployable(name, folder.path / file_name(name), network.preprocess) for name, network in networks.items()
+        ]
 
     # --- ONNX files ------------------------------------------------------------------------------------------
 
@@ -231,39 +189,25 @@ class _Steps:
         return [self._quantize_stage(stage, source, name) for stage, name in zip(stages, names, strict=True)]
 
     def _quantize_stage(self, stage: Quantize, source: Deployable, name: str) -> Deployable:
-        file = f"{name.replace(' ', '-')}.onnx"
+        count = self.recipe.data.calibration
         settings = {
             "stage": stage.model_dump(mode="json"),
             "input": sha256_file(source.path),
-            "calibration": self.recipe.data.calibration,
+            "calibration": count,
             "mean_std": _pair(source.preprocess),
         }
 
         def work(folder: StageFolder) -> dict[str, Any]:
-            images = self.data.calibration(self.recipe.data.calibration, self.recipe.seed)
-            result = quantize(
-                source.path,
-                folder.path / file,
-                ImageSequence(images.x, source.preprocess),
-                **stage_keys(stage),
-            )
-            write_atomic(folder.path / "plan.json", result.plan.to_json() + "\n", "the quantization plan")
-            return {
-                "settings": stage.model_dump(mode="json"),
-                "summary": result.summary(),
-                "facts": {"images": result.images, "runtime": result.audit.runtime},
-                "nodes": [node.model_dump() for node in _outcomes(result)],
-            }
+            images = self.data.calibration(count, self.recipe.seed)
+            return quantize_file(source.path, folder.path / file_name(name), stage, images, source.preprocess)
 
         folder = self._stage("quantize", settings, work)
         nodes = tuple(NodeOutcome.model_validate(node) for node in folder.record()["nodes"])
-        return Deployable(name, folder.path / file, source.preprocess, nodes)
+        return Deployable(name, folder.path / file_name(name), source.preprocess, nodes)
 
     # --- measuring -------------------------------------------------------------------------------------------
 
-    def benched(
-        self, files: list[Deployable], on_round: Callable[[Progress], None] | None
-    ) -> tuple[Candidate, ...]:
+    def benched(self, files: list[Deployable], on_round: Callable[[Progress], None] | None) -> tuple[Candidate, ...]:
         section = self.recipe.bench
         settings = {
             "bench": section.model_dump(mode="json"),
@@ -293,32 +237,5 @@ class _Steps:
         return tuple(Candidate.model_validate(candidate) for candidate in stored)
 
 
-def _outcomes(result: Quantized) -> list[NodeOutcome]:
-    return [
-        NodeOutcome(
-            name=node.name,
-            op=node.op,
-            outcome="float" if node.kind == "float" else "int8",
-            reason="" if node.kind == "int8" else node.reason,
-        )
-        for node in result.audit.nodes
-    ]
-
-
-def onnx_preprocess(section: ModelSection, data: Dataset, path: Path) -> Preprocess:
-    """What the recipe says, else what the file's metadata says, else the data set's figures."""
-    from .export.metadata import read_metadata
-
-    known = read_metadata(path)
-    return Preprocess(
-        tuple(section.mean or known.mean or data.preprocess.mean),
-        tuple(section.std or known.std or data.preprocess.std),
-    )
-
-
 def _pair(preprocess: Preprocess) -> list[list[float]]:
     return [list(preprocess.mean), list(preprocess.std)]
-
-
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(str(number) for number in numbers)

@@ -141,7 +141,9 @@ class Recipe(Section):
             if stage.do == "quantize":
                 quantized = True
             elif quantized:
-                raise ValueError(f"stages.{number} ({stage.do}) works on the float network and must come before quantize")
+                raise ValueError(
+                    f"stages.{number} ({stage.do}) works on the float network and must come before quantize"
+                )
             elif self.model.is_onnx:
                 raise ValueError(
                     f"stages.{number} ({stage.do}) needs a PyTorch network, and model.source is an ONNX file;"
@@ -174,7 +176,9 @@ def load_recipe(path: Path | str | None = None, overrides: Sequence[str] = ()) -
     except OSError as reason:
         raise errors.unreadable_file("the recipe", file, reason.strerror or str(reason), "check the path") from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
-        raise errors.unreadable_file("the recipe", file, f"it is not valid TOML ({reason})", "mend that line") from reason
+        raise errors.unreadable_file(
+            "the recipe", file, f"it is not valid TOML ({reason})", "mend that line"
+        ) from reason
     document.setdefault("name", file.stem)
     _resolve_paths(document, file.parent)
     for override in overrides:

@@ -14,9 +14,7 @@ from pydantic import BaseModel, ValidationError
 from . import errors
 
 
-def explain(
-    failure: ValidationError, recipe: type[BaseModel], text: str, file: Path, overrides: Sequence[str]
-) -> str:
+def explain(failure: ValidationError, recipe: type[BaseModel], text: str, file: Path, overrides: Sequence[str]) -> str:
     """The first thing wrong, with its key, its line in `text` (or the override that set it) and what is valid."""
     problem = failure.errors()[0]
     place = _without_tags(problem["loc"])
@@ -30,12 +28,14 @@ def explain(
         return f'Missing key "{key}" in {origin}: add it.'
     if kind == "union_tag_invalid":
         expected = re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"])
-        return f'Unknown stage "{problem["ctx"]["tag"]}" at {key}.do in {origin}: {errors.nearest(problem["ctx"]["tag"], expected)}'
+        tag = problem["ctx"]["tag"]
+        return f'Unknown stage "{tag}" at {key}.do in {origin}: {errors.nearest(tag, expected)}'
     if kind == "union_tag_not_found":
         return f'Stage {key} in {origin} does not say what to do: add do = "quantize" or another stage\'s name.'
     if kind == "literal_error":
         expected = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
-        return f'Unknown value "{problem["input"]}" for {key} in {origin}: {errors.nearest(str(problem["input"]), expected)}'
+        value = str(problem["input"])
+        return f'Unknown value "{value}" for {key} in {origin}: {errors.nearest(value, expected)}'
     if kind == "value_error":
         return f"The recipe {origin} cannot run: {problem['ctx']['error']}."
     if kind == "string_pattern_mismatch" and key == "name":
@@ -99,9 +99,7 @@ def _step(model: Any, part: int | str) -> Any:
 def _unwrap(annotation: Any) -> Any:
     """What a tuple, an optional or an annotated type holds."""
     while True:
-        if typing.get_origin(annotation) is tuple:
-            annotation = typing.get_args(annotation)[0]
-        elif typing.get_origin(annotation) is typing.Annotated:
+        if typing.get_origin(annotation) is tuple or typing.get_origin(annotation) is typing.Annotated:
             annotation = typing.get_args(annotation)[0]
         elif isinstance(annotation, types.UnionType) and type(None) in typing.get_args(annotation):
             annotation = next(a for a in typing.get_args(annotation) if a is not type(None))

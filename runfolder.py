@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ def finish_stage(folder: StageFolder, record: Mapping[str, Any]) -> StageFolder:
     done = folder.path.with_suffix("") if folder.path.suffix == ".partial" else folder.path
     try:
         shutil.rmtree(done, ignore_errors=True)
-        os.replace(folder.path, done)
+        folder.path.replace(done)
     except OSError as reason:
         raise errors.unwritable_file("the stage", done, reason.strerror or str(reason)) from reason
     return StageFolder(done, folder.key, whole=True)

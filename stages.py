@@ -62,7 +62,7 @@ def run_prune_channels(stage: PruneChannels, network: Network, context: Context)
         {"layer": group.layer, "before": group.before, "after": group.after, "reason": group.reason}
         for group in plan.groups
     )
-    summary = f"Removed channels by {plan.criterion}: {macs:.1%} of the MACs and {parameters:.1%} of the parameters remain"
+    summary = f"Removed channels by {plan.criterion}: {macs:.1%} of MACs and {parameters:.1%} of parameters remain"
     facts = {
         "macs_before": plan.macs_before,
         "macs_after": plan.macs_after,

@@ -75,9 +75,9 @@ def quantize(
     Raises EdgeLatheError for bad input.
     """
     from .compress.quantize.quantize import quantize as quantize_file
+    from .data import Preprocess
     from .export.metadata import read_metadata
     from .imagesequence import ImageSequence
-    from .data import Preprocess
 
     source = Path(model)
     if not source.is_file():
@@ -191,9 +191,7 @@ def gate(
 
     judged = report if isinstance(report, Report) else _report(Path(report))
     budgets = read_budgets(Path(budget)) if budget is not None else parse_budgets(_gate_of(judged), "its recipe")
-    return judge(
-        judged, budgets, candidate=candidate, baseline=None if baseline is None else _report(Path(baseline))
-    )
+    return judge(judged, budgets, candidate=candidate, baseline=None if baseline is None else _report(Path(baseline)))
 
 
 def report(run: Path | str) -> Report:

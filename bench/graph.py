@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..files import sha256_file
+from ..models.onnx_file import OnnxFile, read_onnx
 from .lifetimes import activation_peak
 from .macs import NodeMacs, count_macs
-from .onnxfile import OnnxFile, read_onnx
 from .parameters import count_bytes, count_ops, count_parameters
 from .records import GraphFacts
 from .shapes import declared_shape, fix_inputs, graph_inputs, infer_types

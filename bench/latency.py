@@ -36,8 +36,9 @@ MIN_PROCESSES = 5
 """Generations of processes before the measurement may end early."""
 MIN_ROUNDS = 3
 """Rounds that each generation measures even when the time is spent."""
-SETTLE_SECONDS = 0.01
-"""Pause after a visit with several threads: a runtime's idle threads spin for a while on the next's cores."""
+SETTLE_SECONDS = 0.1
+"""Pause after a visit on several cores: ONNX Runtime's idle threads spin for about 0.04 s of processor time after a
+run, on the cores of the next candidate."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def measure_latency(
             threads=threads,
             batch=batch,
             seed=seed,
-            width=target_width,
+            one_core=len(pinned) == 1,
         )
         for name in files
     }
@@ -211,7 +212,7 @@ def _record(
     threads: int,
     batch: int,
     seed: int,
-    width: float,
+    one_core: bool,
 ) -> Latency:
     own = samples[name]
     q1, median, q3 = quartiles(own.runs)
@@ -237,6 +238,6 @@ def _record(
             quartiles_ms=(q1, median, q3),
             busy=own.busy,
             relative_width=(spread[2] - spread[1]) / spread[0],
-            target_width=width,
+            one_core=one_core,
         ),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from .onnxfile import subgraphs
+from ..models.onnx_file import subgraphs
 from .shapes import TensorType
 
 INT8_TYPES = frozenset(

@@ -6,8 +6,8 @@ from collections import defaultdict
 
 import onnx
 
+from ..models.onnx_file import elements, stored_tensors, subgraphs, tensor_bytes, type_name
 from .macs import all_nodes
-from .onnxfile import elements, stored_tensors, subgraphs, tensor_bytes, type_name
 
 FLOATS = frozenset(
     (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)

@@ -29,7 +29,7 @@ class Environment(Record):
     python: str
     versions: dict[str, str]
     fingerprint: str
-    """Short hash over the fields above."""
+    """Short hash over the fields above, memory rounded to GiB."""
 
 
 class Accuracy(Record):
@@ -43,7 +43,10 @@ class Accuracy(Record):
 
 
 class Latency(Record):
-    """Latency of one candidate under one runtime and thread count, interleaved with its reference."""
+    """Latency of one candidate under one runtime and thread count, interleaved with its reference.
+
+    A run on one processor core is timed by the processor time of its process, on several by the clock.
+    """
 
     runtime: str
     threads: int
@@ -102,7 +105,8 @@ class GraphFacts(Record):
     """Initializer bytes by element type."""
     ops: dict[str, int]
     activation_peak: int
-    """Largest sum of live activation bytes over the graph's order of execution, one sample."""
+    """Largest sum of live activation bytes over the graph's order of execution, one sample. Quantized operators are
+    taken to run on integers, and elementwise ones to overwrite an operand that nobody reads again."""
     int8_macs: int
     """MACs whose operator reads dequantized (or integer) operands on both sides."""
     opset: int

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 
 from .. import errors
-from .onnxfile import SMALL, elements, size_in_bytes, stored_tensors, subgraphs
+from ..models.onnx_file import SMALL, elements, size_in_bytes, stored_tensors, subgraphs
 from .vendor_ops import standardized
 
 

@@ -9,10 +9,14 @@ import numpy as np
 from .stats import quartiles
 
 FEW_ROUNDS = 10
+FEW_PROCESSES = 3
+WIDE_INTERVAL = 0.1
 WIDE_IQR = 0.2
-DRIFT = 0.1
-IDLE = 0.05
-SHORT_MS = 0.1
+DRIFT = 0.2
+SHARED = {True: 0.2, False: 0.05}
+"""Share of the time that other work may take, on one core (where it is not counted, but spoils the caches) and on
+several (where it counts)."""
+SHORT_MS = 0.02
 
 
 def reasons_for_doubt(
@@ -21,7 +25,7 @@ def reasons_for_doubt(
     quartiles_ms: tuple[float, float, float],
     busy: Sequence[float],
     relative_width: float,
-    target_width: float,
+    one_core: bool,
 ) -> tuple[str, ...]:
     """Reasons not to trust a candidate's latency; none when it may be trusted.
 
@@ -33,15 +37,14 @@ def reasons_for_doubt(
     reasons: list[str] = []
     if len(values) < FEW_ROUNDS:
         reasons.append(f"only {len(values)} rounds were measured, fewer than {FEW_ROUNDS}: give more seconds")
-    if len(bursts) < 3:
+    if len(bursts) < FEW_PROCESSES:
         reasons.append(
             f"only {len(bursts)} generation(s) of processes were measured, so that what differs from process "
             "to process is unknown: give more seconds"
         )
-    if relative_width > target_width:
+    if relative_width > WIDE_INTERVAL:
         reasons.append(
-            f"the interval is {100 * relative_width:.1f} % wide, more than the {100 * target_width:.1f} % "
-            "asked for: give more seconds or a quieter machine"
+            f"the interval of the ratio is {100 * relative_width:.0f} % wide: give more seconds or a quieter machine"
         )
     if (q3 - q1) / median > WIDE_IQR:
         reasons.append(
@@ -56,7 +59,7 @@ def reasons_for_doubt(
             "the machine heats up or is shared, so the milliseconds hold for this moment only"
         )
     taken = 1 - quartiles(busy)[1] if len(busy) else 0.0
-    if taken > IDLE:
+    if taken > SHARED[one_core]:
         reasons.append(
             f"other work held the processor core for {100 * taken:.0f} % of the time: stop it or choose other cores"
         )

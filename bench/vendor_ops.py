@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import onnx
 
-from .onnxfile import subgraphs
+from ..models.onnx_file import subgraphs
 
 # Operator of com.microsoft -> the standard one, and the positions of its inputs among the vendor's.
 _STANDARD: dict[str, tuple[str, tuple[int, ...]]] = {

@@ -76,9 +76,7 @@ def load_checkpoint(
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as reason:
         raise errors.unreadable_file("the training checkpoint", path, "it is not whole", do) from reason
     if version != FORMAT:
-        raise errors.unreadable_file(
-            "the training checkpoint", path, f"its format is {version}, not {FORMAT}", do
-        )
+        raise errors.unreadable_file("the training checkpoint", path, f"its format is {version}, not {FORMAT}", do)
     wanted = json.loads(json.dumps(settings))
     different = sorted(key for key in {*made_under, *wanted} if made_under.get(key) != wanted.get(key))
     if different:
@@ -96,9 +94,7 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     return tensors
 
 
-def _fill(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
-) -> None:
+def _fill(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     state = model.state_dict()
     parameters = dict(model.named_parameters())
     places = {f"model.{name}": tensor for name, tensor in state.items()}
@@ -113,6 +109,4 @@ def _fill(
     for name, parameter in parameters.items():
         momentum = tensors.get(f"momentum.{name}")
         if momentum is not None:
-            optimizer.state[parameter]["momentum_buffer"] = (
-                torch.empty_like(parameter).copy_(momentum).detach()
-            )
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum).detach()

@@ -20,9 +20,7 @@ def as_tensor(array: np.ndarray) -> Tensor:
     """View a numpy array as a tensor without copying it; nothing here writes to it."""
     with warnings.catch_warnings():
         # torch warns about arrays that must not be written to (memory maps, cached arrays).
-        warnings.filterwarnings(
-            "ignore", message="The given NumPy array is not writable", category=UserWarning
-        )
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(array)
 
 

@@ -144,9 +144,7 @@ def _compiling_pays(
     measured.update(_speeds({precision: plain}, len(labels)))
     began = time.perf_counter()
     try:
-        compiled = _speeds({"compiled": _stepper(model, inputs, labels, precision, True)}, len(labels))[
-            "compiled"
-        ]
+        compiled = _speeds({"compiled": _stepper(model, inputs, labels, precision, True)}, len(labels))["compiled"]
     except Exception:  # no C++ compiler, or a network that it cannot translate: plain torch still works
         return False
     cost = time.perf_counter() - began

@@ -24,6 +24,7 @@ from ..data import Dataset, Preprocess, Split
 from .augment import AUGMENTS, Augment, augment, draw
 from .checkpoint import Epoch, load_checkpoint, save_checkpoint, state_sha256
 from .evaluate import evaluate as count_correct
+from .fit import check_fit
 from .objective import Batch, CrossEntropy, Objective, as_tensor, network_inputs
 from .precision import PRECISIONS, Choice, autocast, choose
 from .progress import TrainingProgress
@@ -120,19 +121,16 @@ def train(
     longer a number, and a checkpoint that is damaged or belongs to another run.
     """
     if objective is not None and label_smoothing:
-        raise errors.impossible_setting(
-            "label_smoothing", label_smoothing, "0 beside an objective of its own"
-        )
+        raise errors.impossible_setting("label_smoothing", label_smoothing, "0 beside an objective of its own")
     objective = objective or CrossEntropy(label_smoothing)
     _check_settings(
         epochs=epochs, batch=batch, lr=lr, momentum=momentum, weight_decay=weight_decay, warmup=warmup,
         label_smoothing=label_smoothing, threads=threads, schedule=schedule, augment=augment,
         precision=precision, compiled=compiled, evaluate=evaluate,
     )  # fmt: skip
-    if data.train is None or not len(data.train):
-        raise errors.no_training_images(data.name, "train")
+    check_fit(model, data, preprocess)
+    assert data.train is not None, "check_fit refuses it"
     images, labels = as_tensor(data.train.x), as_tensor(data.train.y)
-    _check_fit(model, images, labels, data.test, preprocess)
     batch = min(batch, len(labels))
     settings = {
         "network": state_sha256(model), "data": data.fingerprint, "mean": list(preprocess.mean),
@@ -228,9 +226,7 @@ def _optimizer(
     spared = [] if decay_norms else [parameter for parameter in trained if parameter.ndim <= 1]
     decayed = trained if decay_norms else [parameter for parameter in trained if parameter.ndim > 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]], lr=lr, momentum=momentum, fused=True
-    )
+    return torch.optim.SGD([group for group in groups if group["params"]], lr=lr, momentum=momentum, fused=True)
 
 
 def _derived_seed(seed: int, epoch: int, purpose: str) -> int:
@@ -266,25 +262,3 @@ def _check_settings(
     for name, value, valid_words in choices:
         if value not in valid_words:
             raise errors.unknown_choice(name, value, valid_words)
-
-
-def _check_fit(model: nn.Module, images: Tensor, labels: Tensor, test: Split, preprocess: Preprocess) -> None:
-    """Run two images through the network, so that a misfit is one sentence and not a traceback."""
-    shape = (images.shape[3], images.shape[1], images.shape[2])
-    if len(preprocess.mean) != shape[0]:
-        raise errors.network_rejects_images(shape, f"they are normalised for {len(preprocess.mean)} channels")
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            logits = model(network_inputs(images[:2], preprocess))
-    except (RuntimeError, ValueError, TypeError, IndexError) as reason:
-        raise errors.network_rejects_images(shape, str(reason).splitlines()[0]) from reason
-    finally:
-        model.train(was_training)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise errors.network_rejects_images(shape, f"it returned {found} instead of logits [N, classes]")
-    classes = 1 + max(int(labels.max()), int(test.y.max()) if len(test) else 0)
-    if logits.shape[1] < classes:
-        raise errors.too_few_logits(logits.shape[1], classes)

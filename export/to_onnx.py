@@ -56,7 +56,7 @@ def export_onnx(
     if example.dtype != torch.float32 or example.ndim != 4 or 0 in example.shape:
         raise errors.unsuitable_example(str(example.dtype).removeprefix("torch."), tuple(example.shape))
     network = _prepare(model)
-    images = example.detach().cpu()
+    images = example.detach().cpu().contiguous()
     # The exporter takes a size of 0 or 1 for a constant, so a free batch axis is traced with two images.
     images = images[:1].repeat(2, 1, 1, 1) if dynamic_batch else images
     _check_output(network, images)
@@ -67,7 +67,8 @@ def export_onnx(
 
 
 def _prepare(model: nn.Module) -> nn.Module:
-    network = copy.deepcopy(model).cpu().eval()
+    # A channels-last network, as training leaves it, must not give another file.
+    network = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise errors.parameters_not_finite(name)
@@ -110,13 +111,13 @@ def _trace(network: nn.Module, images: torch.Tensor, opset: int, dynamic_batch: 
         why = f"ONNX has no counterpart of {unknown[1]}" if unknown else _first_line(reason)
         raise errors.cannot_export(why) from reason
     assert converted is not None
+    for node in converted.model.graph.all_nodes():
+        if node.domain:
+            raise errors.cannot_export(f"{node.domain}.{node.op_type} is not an operator of the ONNX standard")
     return converted.model
 
 
 def _to_proto(model: ir.Model, opset: int, dynamic_batch: bool, properties: Mapping[str, str]) -> onnx.ModelProto:
-    foreign = [node for node in model.graph.all_nodes() if node.domain]
-    if foreign:
-        raise errors.cannot_export(f"{foreign[0].domain}.{foreign[0].op_type} is not an ONNX standard operator")
     _name_batch(model.graph, dynamic_batch)
     model.producer_name, model.producer_version = "edgelathe", __version__
     model.graph.name = "network"

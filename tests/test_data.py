@@ -199,6 +199,16 @@ def test_images_are_resized_by_the_shorter_side_then_cropped(tmp_path: Path) -> 
     np.testing.assert_array_equal(fitted, np.asarray(reference))
 
 
+def test_image_files_are_fitted_once(tmp_path: Path) -> None:
+    gradient = np.tile(np.arange(0, 200, 5, dtype=np.uint8)[None, :, None], (20, 1, 3))
+    for split in ("train", "test"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        Image.fromarray(gradient).save(tmp_path / split / "a" / "0.png")
+    data = load_data("folder", tmp_path, size=8, resize=10)
+    reference = Image.fromarray(gradient).resize((20, 10), Image.Resampling.BILINEAR).crop((6, 1, 14, 9))
+    np.testing.assert_array_equal(data.test.x[0], np.asarray(reference))
+
+
 def test_image_folder_with_labels_file(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for index in range(6):

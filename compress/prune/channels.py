@@ -17,7 +17,7 @@ from ... import errors
 from .apply import apply_plan, network_sha256, remove
 from .criteria import Criterion, find_criterion, group_importance
 from .macs import LayerCost, count_macs, layer_costs
-from .plan import FORMAT, Group, PruningPlan
+from .plan import FORMAT, Group, PruningPlan, Width
 from .surgery import filters, width
 from .trace import trace_groups
 
@@ -95,11 +95,28 @@ def plan_channels(
         middle = (low + high) // 2
         low, high = (middle, high) if within(steps[middle]) else (low, middle)
     chosen = cut(steps[low])
-    macs_after, parameters_after = count_macs(remove(model, chosen), example)
+    pruned = remove(model, chosen)
+    macs_after, parameters_after = count_macs(pruned, example)
     return PruningPlan(
-        FORMAT, network_sha256(model), name, keep_macs, float(steps[low]), multiple, chosen, macs, macs_after,
-        parameters, parameters_after,
+        FORMAT, network_sha256(model), name, keep_macs, float(steps[low]), multiple, chosen,
+        _widths(model, pruned, chosen), macs, macs_after, parameters, parameters_after,
     )  # fmt: skip
+
+
+def _widths(model: nn.Module, pruned: nn.Module, groups: Sequence[Group]) -> tuple[Width, ...]:
+    reasons: dict[str, str] = {}
+    for group in groups:
+        for member in group.members:
+            if member.side != "in":
+                reasons.setdefault(member.layer, group.reason)
+    narrowed = dict(pruned.named_modules())
+    widths = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, (_ConvNd, nn.Linear)):
+            before, after = width(layer, "out"), width(narrowed[name], "out")
+            reason = reasons.get(name, "no path of channels through it was found") if before == after else ""
+            widths.append(Width(name, before, after, reason))
+    return tuple(widths)
 
 
 def _ranking(model: nn.Module, group: Group, criterion: Criterion) -> list[int]:

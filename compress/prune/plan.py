@@ -7,7 +7,7 @@ it. To change a plan by hand, change `keep` of a group; the rest follows from it
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -73,6 +73,19 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Width:
+    """Output channels of one convolution or linear layer, for people to read; `apply` does not look at them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    layer: str
+    before: int
+    after: int
+    reason: str
+    """Why it was left alone; empty where it was pruned."""
+
+
+@dataclass(frozen=True)
 class PruningPlan:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -85,6 +98,8 @@ class PruningPlan:
     """Share of the channels that every prunable group keeps, before rounding to whole multiples."""
     multiple: int
     groups: tuple[Group, ...]
+    widths: tuple[Width, ...]
+    """Every convolution and linear layer, in the order of the network."""
     macs_before: int
     macs_after: int
     parameters_before: int
@@ -115,10 +130,10 @@ class PruningPlan:
         return plan
 
     def __str__(self) -> str:
-        width = max([len(group.layer) for group in self.groups], default=5)
+        longest = max([len(width.layer) for width in self.widths], default=5)
         lines = [
-            f"{group.layer:<{width}}  {group.before:>5} -> {group.after:<5} {group.reason}".rstrip()
-            for group in self.groups
+            f"{width.layer:<{longest}}  {width.before:>5} -> {width.after:<5} {width.reason}".rstrip()
+            for width in self.widths
         ]
         macs, parameters = (
             f"{what} {before:,} -> {after:,} ({after / before:.1%})"
@@ -127,14 +142,9 @@ class PruningPlan:
                 ("parameters", self.parameters_before, self.parameters_after),
             )
         )
-        head = (
-            f"{self.criterion}, {self.ratio:.1%} of the channels of each prunable group; {macs}; {parameters}"
-        )
+        share = f"{self.ratio:.1%} of the channels of each prunable group"
+        head = f"{self.criterion}, {share}; {macs}; {parameters}"
         return "\n".join([head, *lines])
-
-    def settings(self) -> dict[str, object]:
-        """The plan as JSON values, for records."""
-        return asdict(self)
 
 
 _ADAPTER = TypeAdapter(PruningPlan)

@@ -56,9 +56,7 @@ def _check_runs(network: nn.Module, noise: Tensor) -> None:
         raise errors.cannot_trace("it does not return one tensor of finite numbers")
 
 
-def _read_graph(
-    network: nn.Module, noise: Tensor, order: dict[str, int], ignore: Sequence[str]
-) -> Iterable[Group]:
+def _read_graph(network: nn.Module, noise: Tensor, order: dict[str, int], ignore: Sequence[str]) -> Iterable[Group]:
     shortcuts = _ShortcutOperations(network)
     graph = tp.DependencyGraph()
     try:

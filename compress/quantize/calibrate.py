@@ -37,7 +37,6 @@ class Histogram:
         return self.low + width * (np.arange(len(self.counts)) + 0.5)
 
 
-
 class Sliceable(Protocol):
     """Anything with a length whose slices are float32 [n, C, H, W]."""
 
@@ -80,16 +79,12 @@ def calibrate(
     for start, batch in _chunks(source, chunk):
         extrema = np.array(session.run(None, {input_name: batch}), np.float64).reshape(2, -1)
         if not np.isfinite(extrema).all():
-            raise errors.activation_not_finite(
-                tensors[int(np.argmax(~np.isfinite(extrema).all(0)))], start, len(batch)
-            )
+            raise errors.activation_not_finite(tensors[int(np.argmax(~np.isfinite(extrema).all(0)))], start, len(batch))
         lows, highs = np.minimum(lows, extrema[0]), np.maximum(highs, extrema[1])
         report(start + len(batch))
     if not histograms:
         empty = np.zeros(0, np.int64)
-        return {
-            t: Histogram(float(lo), float(hi), empty) for t, lo, hi in zip(tensors, lows, highs, strict=True)
-        }
+        return {t: Histogram(float(lo), float(hi), empty) for t, lo, hi in zip(tensors, lows, highs, strict=True)}
 
     counts = np.zeros((len(tensors), BINS), np.int64)
     session, input_name = _session(_with_outputs(model, tensors))
@@ -98,8 +93,7 @@ def calibrate(
             counts[row] += _count(values, lows[row], highs[row])
         report(total + start + len(batch))
     return {
-        t: Histogram(float(lo), float(hi), row)
-        for t, lo, hi, row in zip(tensors, lows, highs, counts, strict=True)
+        t: Histogram(float(lo), float(hi), row) for t, lo, hi, row in zip(tensors, lows, highs, counts, strict=True)
     }
 
 
@@ -134,9 +128,7 @@ def _check(model: ir.Model, images: Sliceable) -> None:
         raise errors.several_inputs([str(value.name) for value in model.graph.inputs])
     wanted = [dim if isinstance(dim, int) else None for dim in graph_input.shape or ()]
     got = np.asarray(images[0:1]).shape
-    if len(wanted) != len(got) or any(
-        w is not None and w != g for w, g in zip(wanted[1:], got[1:], strict=True)
-    ):
+    if len(wanted) != len(got) or any(w is not None and w != g for w, g in zip(wanted[1:], got[1:], strict=True)):
         raise errors.calibration_shape(str(graph_input.name), wanted, got)
 
 

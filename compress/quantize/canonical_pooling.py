@@ -24,9 +24,7 @@ def canonical_pooling(model: ir.Model) -> int:
                 "", "Flatten", [pooled.outputs[0]], [ir.AttrInt64("axis", 1)], name=f"{node.name}_flatten"
             )
             model.graph.insert_before(node, replacement)
-        ir.convenience.replace_nodes_and_values(
-            model.graph, node, [node], [], [output], [replacement.outputs[0]]
-        )
+        ir.convenience.replace_nodes_and_values(model.graph, node, [node], [], [output], [replacement.outputs[0]])
         changed += 1
     return changed
 

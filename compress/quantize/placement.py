@@ -87,14 +87,10 @@ def absorbing(node: ir.Node) -> ir.Node | None:
     elif node.op_type != "Relu":
         return None
     source = node.inputs[0]
-    producer = source.producer() if source is not None else None
-    if (
-        producer is None
-        or producer.op_type not in (*WITH_WEIGHTS, *ELEMENTWISE)
-        or only_consumer(source) is not node
-    ):
+    producer = None if source is None else source.producer()
+    if source is None or producer is None or only_consumer(source) is not node:
         return None
-    return producer
+    return producer if producer.op_type in (*WITH_WEIGHTS, *ELEMENTWISE) else None
 
 
 def _decide(node: ir.Node, kind: Kind, reason: str) -> NodePlan:
@@ -120,7 +116,7 @@ def _refusal(node: ir.Node, quantized: set[ir.Value]) -> str:
         return _weights_refusal(node)
     if node.op_type not in (*ELEMENTWISE, *ONE_TO_ONE, *SAME_CODES):
         return f"there is no int8 kernel for {node.op_type}"
-    data = node.inputs if node.op_type in (*ELEMENTWISE, "Concat") else node.inputs[:1]
+    data = _data(node)
     for value in data:
         if value is None or (value not in quantized and not _is_float_constant(value)):
             return f"its input {value.name if value else ''} is float"
@@ -133,6 +129,11 @@ def _refusal(node: ir.Node, quantized: set[ir.Value]) -> str:
     if len([value for value in node.outputs if value.uses()]) > 1:
         return "its second output is used"
     return ""
+
+
+def _data(node: ir.Node) -> Sequence[ir.Value | None]:
+    """The inputs that carry activations; the others are weights, shapes and bounds."""
+    return node.inputs if node.op_type in (*ELEMENTWISE, "Concat") else node.inputs[:1]
 
 
 def _weights_refusal(node: ir.Node) -> str:
@@ -149,7 +150,7 @@ def _weights_refusal(node: ir.Node) -> str:
         return "it is no two-dimensional convolution"
     if node.op_type == "Gemm" and (real(node, "alpha", 1.0) != 1.0 or real(node, "beta", 1.0) != 1.0):
         return "its alpha or beta is not 1"
-    if node.op_type == "Gemm" and len(node.inputs) > 2 and np.ndim(constant(node.inputs[2])) != 1:
+    if node.op_type == "Gemm" and len(node.inputs) > 2 and rank(node.inputs[2]) != 1:
         return "its bias is no vector"
     if node.op_type == "MatMul" and weight.ndim != 2:
         return "its weights are no matrix"
@@ -193,8 +194,7 @@ def _quantized_values(model: ir.Model, decisions: dict[ir.Node, NodePlan]) -> li
     for node in model.graph:
         kind = decisions[node].kind
         if kind == "int8":
-            data = node.inputs if node.op_type in (*ELEMENTWISE, "Concat") else node.inputs[:1]
-            values.update({value: None for value in data if value is not None and constant(value) is None})
+            values.update({value: None for value in _data(node) if value is not None and constant(value) is None})
         if kind == "absorbed" or (
             kind == "int8" and not _writes_float(node, decisions) and not _is_absorbed_into(node, decisions)
         ):
@@ -224,14 +224,29 @@ def _tie(
             value = group[value]
         return value
 
+    # An absorbed activation is nothing but the end of its range, so its scale must not be widened by values that
+    # were clamped otherwise: those are joined by a concatenation that converts between scales.
+    clamps: dict[ir.Value, str] = {}
     for node in model.graph:
-        if decisions[node].kind == "int8" and node.op_type in SAME_CODES:
-            for value in node.inputs if node.op_type == "Concat" else node.inputs[:1]:
-                group[root(value)] = root(node.outputs[0])  # type: ignore[arg-type]
+        if decisions[node].kind == "absorbed":
+            clamps[node.outputs[0]] = _clamp(node)
+        if decisions[node].kind != "int8" or node.op_type not in SAME_CODES:
+            continue
+        moved = [value for value in _data(node) if value is not None]
+        found = {clamps.get(value, "") for value in moved}
+        if len(found) == 1:
+            clamps[node.outputs[0]] = found.pop()
+            for value in moved:
+                group[root(value)] = root(node.outputs[0])
     tied: dict[ir.Value, list[str]] = {}
     for value in values:
         tied.setdefault(root(value), []).append(str(value.name))
     return tuple(tuple(names) for names in tied.values())
+
+
+def _clamp(activation: ir.Node) -> str:
+    high = constant(activation.inputs[2]) if len(activation.inputs) > 2 else None
+    return "0.." if high is None else f"0..{float(high)}"
 
 
 def int8_nodes(nodes: Iterable[NodePlan]) -> list[NodePlan]:

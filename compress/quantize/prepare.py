@@ -23,7 +23,7 @@ Pass = Callable[[ir.Model], int]
 
 
 def fold_constants(model: ir.Model) -> int:
-    """Fold constants and batch norms into the convolutions before them, drop what is unused (onnxscript's optimizer)."""
+    """Fold constants, and batch norms into the convolutions before them, by onnxscript's optimizer."""
     before = model.graph.num_nodes()
     optimize_ir(model, num_iterations=2)
     return before - model.graph.num_nodes()

@@ -30,9 +30,7 @@ def weight_scales(
     return np.where(scales < np.finfo(np.float32).tiny, 1.0, scales).astype(np.float32)
 
 
-def quantize_weight(
-    weight: np.ndarray, scales: np.ndarray, axis: int | None, *, weight_max: int
-) -> np.ndarray:
+def quantize_weight(weight: np.ndarray, scales: np.ndarray, axis: int | None, *, weight_max: int) -> np.ndarray:
     """int8 codes of `weight`, rounded half to even."""
     shape = [1] * weight.ndim
     if axis is not None:

@@ -105,6 +105,7 @@ def test_a_killed_worker_is_reported(resnet_file: Callable[..., Path]) -> None:
 def test_a_worker_ends_with_its_parent(resnet_file: Callable[..., Path]) -> None:
     with start(resnet_file(8, 4)) as child:
         process = child._process
+        child.started()
         assert process.poll() is None
     assert process.returncode == 0
 

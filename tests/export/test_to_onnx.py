@@ -228,6 +228,16 @@ def test_a_narrower_network_keeps_the_names(exported: tuple[nn.Module, Path, onn
     assert [node.name for node in narrow.graph.node] == [node.name for node in exported[2].graph.node]
 
 
+def test_memory_layout_does_not_show(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    export_onnx(model, EXAMPLE, tmp_path / "a.onnx")
+    last = model.to(memory_format=torch.channels_last)
+    export_onnx(last, EXAMPLE.to(memory_format=torch.channels_last), tmp_path / "b.onnx")
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_fixed_batch(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     export_onnx(model, torch.zeros(3, 3, 2, 2), tmp_path / "m.onnx", dynamic_batch=False)

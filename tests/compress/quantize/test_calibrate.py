@@ -122,5 +122,3 @@ def test_memory_does_not_grow_with_the_images(save) -> None:  # type: ignore[no-
         for n in (64, 512)
     )
     assert many <= few + 16, f"{few} MiB for 64 images, {many} MiB for 512"
-
-

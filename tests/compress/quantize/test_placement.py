@@ -26,7 +26,7 @@ def test_a_small_resnet_is_int8_from_end_to_end(residual: onnx.ModelProto, save)
     assert kinds(placement) == [
         ("Conv", "int8"), ("Relu", "absorbed"), ("Conv", "int8"), ("Clip", "absorbed"), ("Conv", "int8"),
         ("Add", "int8"), ("Relu", "absorbed"), ("MaxPool", "int8"), ("GlobalAveragePool", "int8"),
-        ("Flatten", "int8"), ("Gemm", "int8"),
+        ("Reshape", "int8"), ("Gemm", "int8"),
     ]  # fmt: skip
     # The logits stay float; pooling by maximum and flattening keep the codes of what they read.
     assert placement.tied == (("input",), ("r0",), ("r1",), ("c2",), ("r2", "m"), ("p", "f"))
@@ -102,3 +102,20 @@ def test_nodes_and_values_can_be_kept_float(residual: onnx.ModelProto, save) -> 
 def test_unknown_names_are_refused(residual: onnx.ModelProto, save) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(EdgeLatheError, match=r'No node or tensor of the model is named "logit": did you mean "logits"'):
         place(prepare(save(residual)), keep_float=("logit",))
+
+
+def test_an_absorbed_activation_never_shares_a_wider_scale() -> None:
+    placement = placed(
+        """agraph (float[N,3,4,4] x) => (float[N,2,4,4] y) {
+             a = Conv (x, w)
+             r = Relu (a)
+             b = Conv (r, v)
+             m = MaxPool <kernel_shape = [1,1]> (r)
+             j = Concat <axis = 1> (m, b)
+             y = Conv (j, u)
+           }""",
+        {"w": (2, 3, 1, 1), "v": (2, 2, 1, 1), "u": (2, 4, 1, 1)},
+    )
+    assert ("r", "m") in placement.tied
+    assert ("b",) in placement.tied
+    assert ("j",) in placement.tied

@@ -62,7 +62,20 @@ squeeze (float[N,3,8,8] x) => (float[N,5] y) {
 }
 """
 
+MIXED = """
+mixed (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+  a = Conv <pads = [1,1,1,1]> (x, w0)
+  zero = Constant <value_float = 0.0> ()
+  top = Constant <value_float = 0.5> ()
+  r = Clip (a, zero, top)
+  c = Conv <pads = [1,1,1,1]> (r, w1)
+  j = Concat <axis = 1> (r, c)
+  y = Conv (j, w2)
+}
+"""
+
 NETWORKS = {
+    "clamped and unclamped joined": (MIXED, {"w0": (4, 3, 3, 3), "w1": (4, 4, 3, 3), "w2": (4, 8, 1, 1)}),
     "option A shortcut": (OPTION_A, {"w0": (4, 3, 3, 3), "w1": (8, 4, 3, 3), "w2": (8, 8, 3, 3)}),
     "dense block": (
         DENSE,
@@ -101,7 +114,9 @@ def test_results_do_not_depend_on_the_batch_size(residual: onnx.ModelProto, save
 
 
 def test_the_file_is_the_same_every_time_and_however_images_are_batched(
-    residual: onnx.ModelProto, save, tmp_path: Path  # type: ignore[no-untyped-def]
+    residual: onnx.ModelProto,
+    save,
+    tmp_path: Path,  # type: ignore[no-untyped-def]
 ) -> None:
     source, x = save(residual), images(10, (3, 8, 8), seed=1)
     for number, batches in enumerate((x, [x[:3], x[3:]], [x[i : i + 1] for i in range(10)])):

@@ -23,7 +23,8 @@ def test_zero_is_exact_and_the_range_is_covered(low: float, high: float) -> None
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"), [(0.0, 255.0, (1.0, 0)), (-1.0, 3.0, (4 / 255, 64)), (3.0, 5.1, (0.02, 0)), (0, 0, (1, 0))]
+    ("low", "high", "expected"),
+    [(0.0, 255.0, (1.0, 0)), (-1.0, 3.0, (4 / 255, 64)), (3.0, 5.1, (0.02, 0)), (0, 0, (1, 0))],
 )
 def test_affine_values(low: float, high: float, expected: tuple[float, int]) -> None:
     scale, zero_point = affine(low, high)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from edgelathe.bench.onnxfile import read_onnx, type_name
 from edgelathe.errors import EdgeLatheError
+from edgelathe.models.onnx_file import read_onnx, type_name
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper

@@ -1,0 +1,109 @@
+"""From a network to the files that could be shipped: export with its proof, and quantization with its audit.
+
+Each function works in the folder it is given and returns what the stage's record says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .bench.records import NodeOutcome
+from .compress.quantize.quantize import Quantized, quantize
+from .data import Dataset, Preprocess, Split
+from .export.metadata import describe_model, read_metadata
+from .files import write_atomic
+from .imagesequence import ImageSequence
+from .recipe import ExportSection, ModelSection, Quantize, stage_keys
+
+if TYPE_CHECKING:
+    from .networks import Network
+
+PARITY_BATCHES = (1, 2, 7)
+PARITY_IMAGES = 14
+VECTORS = 4
+
+
+def file_name(candidate: str) -> str:
+    return f"{candidate.replace(' ', '-')}.onnx"
+
+
+def export_networks(
+    networks: Mapping[str, Network], section: ExportSection, data: Dataset, provenance: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Write every network as ONNX, prove it against PyTorch and keep a few inputs and outputs beside it.
+
+    Raises EdgeLatheError when a file computes something else.
+    """
+    from .export.parity import check_parity, torch_reference
+    from .export.to_onnx import export_onnx
+    from .export.vectors import write_vectors
+
+    inputs_seen = data.test.x[:PARITY_IMAGES]
+    batches = tuple(size for size in PARITY_BATCHES if size <= len(inputs_seen)) if section.dynamic_batch else (1,)
+    facts: dict[str, Any] = {}
+    for name, network in networks.items():
+        path = folder / file_name(name)
+        metadata = describe_model(
+            mean=network.preprocess.mean,
+            std=network.preprocess.std,
+            classes=data.classes,
+            recipe=provenance,
+            data_fingerprint=data.fingerprint,
+        )
+        export_onnx(
+            network.model,
+            network.example(data, 1),
+            path,
+            opset=section.opset,
+            dynamic_batch=section.dynamic_batch,
+            metadata=metadata,
+        )
+        reference, inputs = torch_reference(network.model), network.preprocess(inputs_seen)
+        parity = check_parity(reference, path, inputs, batches=batches, tolerance=section.tolerance)
+        if not parity.passed:
+            raise errors.export_differs(path.name, parity.reason)
+        write_vectors(path.with_suffix(".vectors.npz"), inputs[:VECTORS], reference(inputs[:VECTORS]))
+        facts[name] = {"relative_difference": parity.relative, "batches": list(batches)}
+    worst = max(fact["relative_difference"] for fact in facts.values())
+    sizes = ", ".join(str(size) for size in batches)
+    return {
+        "settings": section.model_dump(mode="json"),
+        "summary": f"ONNX equals PyTorch within {worst:.1e} of the outputs' spread, at batch {sizes}",
+        "facts": facts,
+    }
+
+
+def quantize_file(source: Path, output: Path, stage: Quantize, images: Split, preprocess: Preprocess) -> dict[str, Any]:
+    """Quantize `source` to `output`; the plan is written beside it."""
+    result = quantize(source, output, ImageSequence(images.x, preprocess), **stage_keys(stage))
+    write_atomic(output.with_name("plan.json"), result.plan.to_json() + "\n", "the quantization plan")
+    return {
+        "settings": stage.model_dump(mode="json"),
+        "summary": result.summary(),
+        "facts": {"images": result.images, "runtime": result.audit.runtime},
+        "nodes": [node.model_dump() for node in _outcomes(result)],
+    }
+
+
+def _outcomes(result: Quantized) -> list[NodeOutcome]:
+    return [
+        NodeOutcome(
+            name=node.name,
+            op=node.op,
+            outcome="float" if node.kind == "float" else "int8",
+            reason=node.reason if node.kind == "float" else "",
+        )
+        for node in result.audit.nodes
+    ]
+
+
+def onnx_preprocess(section: ModelSection, data: Dataset, path: Path) -> Preprocess:
+    """What the recipe says, else what the file's metadata says, else the data set's figures."""
+    known = read_metadata(path)
+    return Preprocess(
+        tuple(section.mean or known.mean or data.preprocess.mean),
+        tuple(section.std or known.std or data.preprocess.std),
+    )
