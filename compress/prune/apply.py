@@ -6,14 +6,14 @@ import copy
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
 
 from ... import errors
 from .plan import Group, PruningPlan, Side
-from .surgery import input_axis, narrow, refusal, width
+from .surgery import input_axis, narrow, refusal, sides, width
 
 
 def network_sha256(model: nn.Module) -> str:
@@ -27,6 +27,10 @@ def apply_plan(model: nn.Module, plan: PruningPlan) -> nn.Module:
     """A pruned copy of `model`; raises EdgeLatheError when the plan was made for another network."""
     if plan.network != network_sha256(model):
         raise errors.foreign_plan("its layers have other names or shapes")
+    layers = dict(model.named_modules())
+    for group in plan.groups:
+        if group.after < group.before:
+            _check(group, layers)
     return remove(model, plan.groups)
 
 
@@ -35,14 +39,10 @@ def remove(model: nn.Module, groups: Iterable[Group]) -> nn.Module:
     pruned = copy.deepcopy(model)
     layers = dict(pruned.named_modules())
     for (name, side), positions in _removed_positions(groups).items():
-        layer = layers.get(name)
-        if layer is None or refusal(layer, name):
-            raise errors.foreign_plan(f"it has no layer {name} that can be cut")
-        keep = sorted(set(range(width(layer, side))) - positions)
-        if not keep or max(positions) >= width(layer, side):
-            why = f"it would leave none of the {width(layer, side)} channels of {name}, or cut more"
-            raise errors.foreign_plan(why)
-        narrow(layer, side, torch.tensor(keep))
+        keep = sorted(set(range(width(layers[name], side))) - positions)
+        if not keep:
+            raise errors.foreign_plan(f"it would leave nothing of {name}")
+        narrow(layers[name], side, torch.tensor(keep))
     return pruned
 
 
@@ -58,6 +58,22 @@ def silence(model: nn.Module, groups: Iterable[Group]) -> nn.Module:
                 assert isinstance(weight, nn.Parameter)
                 weight.index_fill_(input_axis(layers[name]), torch.tensor(sorted(positions)), 0.0)
     return silent
+
+
+def _check(group: Group, layers: Mapping[str, nn.Module]) -> None:
+    """Refuse a group, read from a file, that points outside of the network."""
+    widest = 0
+    for member in group.members:
+        layer = layers.get(member.layer)
+        if layer is None or refusal(layer, member.layer) or member.side not in sides(layer):
+            raise errors.foreign_plan(f"{member.layer or 'the network itself'} has no channels that can be cut")
+        size = width(layer, member.side)
+        inside = 0 <= member.start <= member.start + member.count * member.repeat <= size
+        if not inside or min(member.first, member.count - 1, member.repeat - 1) < 0:
+            raise errors.foreign_plan(f"it points outside of the {size} channels of {member.layer}")
+        widest = max(widest, size)
+    if group.before > widest:
+        raise errors.foreign_plan(f"no layer has the {group.before} channels of {group.layer}")
 
 
 def _removed_positions(groups: Iterable[Group]) -> dict[tuple[str, Side], set[int]]:

@@ -31,6 +31,13 @@ def refusal(layer: nn.Module, name: str) -> str:
     return f"{name} ({type(layer).__name__}) is of a kind whose channels are not cut"
 
 
+def sides(layer: nn.Module) -> tuple[Side, ...]:
+    """The sides of a layer that has no refusal."""
+    if isinstance(layer, (_ConvNd, nn.Linear)) and not is_depthwise(layer):
+        return ("out", "in")
+    return ("channels",)
+
+
 def width(layer: nn.Module, side: Side) -> int:
     """Channels of `side` of a layer that has no refusal."""
     if isinstance(layer, _ConvNd):

@@ -21,7 +21,7 @@ from ... import errors
 from ...models.resnet import OptionAShortcut
 from .apply import remove, silence
 from .plan import Group, Member, Side
-from .surgery import is_depthwise, refusal
+from .surgery import refusal, sides
 
 _TOLERANCE = 1e-4
 """Largest difference, as a share of the largest output, that the order of summation may cause."""
@@ -116,7 +116,7 @@ def _read_group(
 
 
 def _side(module: nn.Module, handler: str) -> Side:
-    if not isinstance(module, (_ConvNd, nn.Linear)) or is_depthwise(module):
+    if sides(module) == ("channels",):
         return "channels"
     return "out" if handler == "prune_out_channels" else "in"
 

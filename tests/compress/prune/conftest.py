@@ -138,8 +138,8 @@ class Grouped(nn.Module):
         self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2)
         self.b = nn.Conv2d(8, 8, 1)
         self.norm = nn.GroupNorm(2, 8)
-        self.free = nn.Conv2d(8, 6, 1)
-        self.fc = nn.Linear(6, 4)
+        self.free = nn.Conv2d(8, 24, 3)
+        self.fc = nn.Linear(24, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.b(F.relu(self.grouped(F.relu(self.a(x))))))

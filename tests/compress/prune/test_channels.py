@@ -167,7 +167,7 @@ def test_everything_kept(make: Make, example: Tensor) -> None:
         ("Residual", {"keep_macs": 0.0}, r"Cannot use keep_macs = 0.0: it must be above 0 and at most 1\."),
         ("Residual", {"multiple": 0}, r"Cannot use multiple = 0: it must be 1 or more\."),
         ("Residual", {"scope": "global"}, 'Unknown scope "global": valid are: uniform.'),
-        ("Residual", {"keep_macs": 0.01}, r"Cannot prune to 1.0% of the MACs: .* narrowest 3.\d% remain"),
+        ("Residual", {"keep_macs": 0.01}, r"Cannot prune to 1.0% of the MACs: .* narrowest 2\.7% remain"),
         ("Chain", {"ignore": ["conv1", "conv2", "fc1"]}, "no group of channels may be cut .conv1: conv1 is named"),
         ("Chain", {"criterion": lambda filters: filters}, "criterion must return 8 finite numbers"),
     ],
@@ -207,6 +207,6 @@ def test_published_resnet32_at_half_the_macs(test_data: Path) -> None:
     pruned, plan = prune_channels(model, example, criterion="fpgm", keep_macs=0.5)
     assert (plan.macs_before, plan.parameters_before) == (68_862_592, 464_154)
     assert 0.49 < plan.macs_after / plan.macs_before <= 0.5
-    assert {width for width in _widths(plan).values()} == {(16, 16), (32, 32), (64, 64), (16, 8), (32, 16), (64, 31), (10, 10)}  # fmt: skip  # noqa: E501
+    assert set(_widths(plan).values()) == {(16, 16), (32, 32), (64, 64), (16, 8), (32, 16), (64, 31), (10, 10)}  # fmt: skip  # noqa: E501
     assert sum(not group.reason for group in plan.groups) == 15
     _same_outputs(model, pruned, plan, example)
