@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import errors
 from .bench.accuracy import accuracy, agreement, paired, predict
+from .bench.child import choose_cores
 from .bench.graph import inspect_graph
 from .bench.latency import Progress, measure_latency
 from .bench.memory import measure_memory
-from .bench.records import Candidate, Latency, Memory, NodeOutcome
+from .bench.records import Candidate, GraphFacts, Latency, Memory, NodeOutcome
+from .bench.runtimes import find_runtime
 from .data import Preprocess, Split
 from .recipe import BenchSection
 
@@ -23,6 +26,14 @@ class Deployable:
     path: Path
     preprocess: Preprocess
     nodes: tuple[NodeOutcome, ...] = ()
+
+
+def check(bench: BenchSection) -> None:
+    """Refuse at once what `measure` would refuse after hours of training: missing runtimes, too many threads."""
+    for runtime in bench.runtimes:
+        find_runtime(runtime)
+    for threads in bench.threads:
+        choose_cores(threads, None)
 
 
 def measure(
@@ -39,9 +50,12 @@ def measure(
 
     Raises EdgeLatheError for files that a runtime refuses and for runtimes that are not installed.
     """
+    check(bench)
     facts = {file.name: inspect_graph(file.path) for file in files}
     predictions = {}
     if images is not None:
+        for file in files:
+            _check_shape(file.path, facts[file.name], images)
         for file in files:
             say(f"Accuracy of {file.name}")
             predictions[file.name] = predict(file.path, images.x, file.preprocess)
@@ -79,6 +93,15 @@ def measure(
     return tuple(records)
 
 
+def _check_shape(path: Path, facts: GraphFacts, images: Split) -> None:
+    """Raises EdgeLatheError for a model that declares another size or number of channels than the images have."""
+    count, height, width, channels = images.x.shape
+    given = (count, channels, height, width)
+    for name, declared in list(facts.inputs.items())[:1]:
+        if declared and declared[1:] != given[1:]:
+            raise errors.wrong_input_shape(path, name, declared, str(list(given)))
+
+
 def _latency(
     paths: Mapping[str, Path],
     bench: BenchSection,
@@ -89,7 +112,7 @@ def _latency(
     records: dict[str, list[Latency]] = {name: [] for name in paths}
     for runtime in bench.runtimes:
         for threads in bench.threads:
-            say(f"Latency in {runtime}, {threads} thread{'s' if threads > 1 else ''}, up to {bench.seconds:.0f} s")
+            say(f"Latency in {runtime}, {threads} thread{'s' if threads > 1 else ''}, up to {bench.seconds:g} s")
             measured = measure_latency(
                 paths,
                 reference=next(iter(paths)),

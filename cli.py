@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import __version__, verbs
+from . import __version__, errors, verbs
 from .errors import EdgeLatheError
 
 if TYPE_CHECKING:
@@ -47,17 +47,32 @@ Std = Annotated[str | None, typer.Option(help="Per channel, e.g. 0.5,0.5,0.5 (de
 Seed = Annotated[int, typer.Option(help="Chooses images and orders.")]
 
 
+INTERRUPTED = 130
+UsageError: Any = typer.BadParameter.__base__
+"""Typer has a copy of click inside, so click's own class is not the one that it raises."""
+
+
 def main() -> None:
     """Entry point: errors of users become one sentence, interrupts a hint."""
     as_json = "--json" in sys.argv
     try:
-        app(standalone_mode=True)
+        code = app(
+            prog_name="edgelathe", standalone_mode=False
+        )  # else Typer would print usage errors and swallow interrupts itself
     except EdgeLatheError as error:
         _say_error(str(error), as_json)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except UsageError as error:
+        if as_json:
+            _say_error(error.format_message(), as_json)
+        else:
+            error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         _say_error("Interrupted; what was finished is kept, and the same command continues.", as_json)
-        sys.exit(130)
+    sys.exit(code)
 
 
 def _say_error(sentence: str, as_json: bool) -> None:
@@ -144,10 +159,13 @@ def quantize(
     quiet: Quiet = False,
 ) -> None:
     """Quantize an ONNX file to int8 and say which operators run in int8 and why others do not."""
+    images_of = _load(data, root, size, resize, holdout, seed)
+    if images_of is None:
+        raise errors.calibration_needs_data()
     with _bar("calibrate", as_json or quiet) as on_progress:
         result, path = verbs.quantize(
             model,
-            _load(data or "digits", root, size, resize, holdout, seed) if data or root else _needs_data(),
+            images_of,
             output=output,
             images=images,
             mean=_numbers("--mean", mean),
@@ -190,7 +208,7 @@ def bench(
     with _latency_progress(as_json or quiet) as on_round:
         report = verbs.benchmark(
             models,
-            data=_load(data, root, size, resize, holdout, seed) if data else None,
+            data=_load(data, root, size, resize, holdout, seed),
             runtimes=runtime or ("onnxruntime",),
             threads=threads or (1,),
             batch=batch,
@@ -263,7 +281,7 @@ def _say(silent: bool) -> Callable[[str], None]:
 @contextlib.contextmanager
 def _bar(title: str, silent: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar that is told (done, total)."""
-    if silent:
+    if silent or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -294,16 +312,18 @@ def _latency_progress(silent: bool) -> Iterator[Callable[[Progress], None] | Non
 # --- parsing -------------------------------------------------------------------------------------------------
 
 
-def _load(data: str, root: Path | None, size: int | None, resize: int | None, holdout: int, seed: int) -> Dataset:
+def _load(
+    data: str | None, root: Path | None, size: int | None, resize: int | None, holdout: int, seed: int
+) -> Dataset | None:
+    if data is None:
+        given = {"--root": root, "--size": size, "--resize": resize, "--holdout": holdout or None}
+        for option, value in given.items():
+            if value is not None:
+                raise errors.option_without_data(option)
+        return None
     from .data import load_data
 
     return load_data(data, root, size=size, resize=resize, holdout=holdout, seed=seed)
-
-
-def _needs_data() -> Any:
-    from . import errors
-
-    raise errors.calibration_needs_data()
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
@@ -312,6 +332,4 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as reason:
-        from . import errors
-
         raise errors.impossible_setting(option, text, "numbers with commas between, as in 0.5,0.5,0.5") from reason

@@ -170,6 +170,8 @@ def load_data(
 
     Float pixels must lie in 0..1 and are rounded to uint8. Raises EdgeLatheError for whatever cannot be used.
     """
+    if size is not None and size < 1:
+        raise errors.impossible_setting("size", size, "1 or more pixels")
     if resize is not None and (size is None or resize < size):
         raise errors.resize_without_size(resize, size)
     if source == "digits":
@@ -319,9 +321,14 @@ def _limited(name: str, key: str, split: Split, n: int | None, seed: int) -> Spl
 
 def _preprocess(source: str, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> Preprocess:
     usual = _NORMALISATION.get(source, _IMAGENET if channels == 3 else ((0.5,), (0.5,)))
+    return normalisation(channels, usual[0] if mean is None else mean, usual[1] if std is None else std)
+
+
+def normalisation(channels: int, mean: Sequence[float], std: Sequence[float]) -> Preprocess:
+    """By one number per channel, or one for all. Raises EdgeLatheError for other counts and a std of 0."""
     full = []
-    for key, given, default in (("mean", mean, usual[0]), ("std", std, usual[1])):
-        values = tuple(float(value) for value in (default if given is None else given))
+    for key, given in (("mean", mean), ("std", std)):
+        values = tuple(float(value) for value in given)
         values = values * channels if len(values) == 1 else values
         if len(values) != channels or not np.isfinite(values).all() or (key == "std" and min(values) <= 0):
             raise errors.wrong_normalisation(key, values, channels)

@@ -5,18 +5,18 @@ Each function works in the folder it is given and returns what the stage's recor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .bench.records import NodeOutcome
 from .compress.quantize.quantize import Quantized, quantize
-from .data import Dataset, Preprocess, Split
+from .data import Dataset, Preprocess, Split, normalisation
 from .export.metadata import describe_model, read_metadata
 from .files import write_atomic
 from .imagesequence import ImageSequence
-from .recipe import ExportSection, ModelSection, Quantize, stage_keys
+from .recipe import ExportSection, Quantize, stage_keys
 
 if TYPE_CHECKING:
     from .networks import Network
@@ -100,10 +100,14 @@ def _outcomes(result: Quantized) -> list[NodeOutcome]:
     ]
 
 
-def onnx_preprocess(section: ModelSection, data: Dataset, path: Path) -> Preprocess:
-    """What the recipe says, else what the file's metadata says, else the data set's figures."""
-    known = read_metadata(path)
-    return Preprocess(
-        tuple(section.mean or known.mean or data.preprocess.mean),
-        tuple(section.std or known.std or data.preprocess.std),
-    )
+def onnx_preprocess(
+    path: Path, data: Dataset, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Preprocess:
+    """By `mean` and `std` where they are given, else by the file's metadata, else by the data set's figures.
+
+    Raises EdgeLatheError for a missing or damaged file and for figures that cannot be used.
+    """
+    if not path.is_file():
+        raise errors.missing_file("the ONNX model", path)
+    known, (channels, _, _) = read_metadata(path), data.shape
+    return normalisation(channels, mean or known.mean or data.preprocess.mean, std or known.std or data.preprocess.std)

@@ -6,8 +6,10 @@ pruned, exported and quantized for real, but with the weights they start from.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .bench.graph import inspect_graph
 from .bench.records import Record
@@ -15,8 +17,11 @@ from .compress.quantize.quantize import quantize
 from .data import Dataset, Preprocess
 from .deploy import onnx_preprocess
 from .imagesequence import ImageSequence
-from .pipeline import load_recipe_data
+from .pipeline import begin
 from .recipe import Distill, PruneChannels, Quantize, Recipe, Stage, Train, stage_keys
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CALIBRATION_IMAGES = 2
 
@@ -40,7 +45,7 @@ def plan(recipe: Recipe) -> Plan:
 
     Raises EdgeLatheError for what a run would refuse before it trains.
     """
-    data = load_recipe_data(recipe)
+    _, data = begin(recipe)
     with tempfile.TemporaryDirectory() as folder:
         steps = _onnx_steps(recipe, data, Path(folder)) if recipe.model.is_onnx else _steps(recipe, data, Path(folder))
     train = 0 if data.train is None else len(data.train)
@@ -66,14 +71,27 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> list[Step]:
         if not isinstance(stage, Quantize):
             steps.append(Step(what=_describe(stage), parameters=parameters, macs=macs))
     path = folder / "float.onnx"
-    export_onnx(network.model, network.example(data, 1), path, opset=recipe.export.opset)
+    export_onnx(_stirred(network.model), network.example(data, 1), path, opset=recipe.export.opset)
     steps.append(_file_step("export to ONNX", path))
     return steps + _quantize_steps(recipe, data, path, folder, network.preprocess)
 
 
+def _stirred(model: nn.Module) -> nn.Module:
+    """A copy without the zeros that biases start from: the export leaves those out, and training moves them."""
+    import torch
+
+    stirred = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in stirred.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.add_(0.01 * torch.rand(tensor.shape, generator=generator))
+    return stirred
+
+
 def _onnx_steps(recipe: Recipe, data: Dataset, folder: Path) -> list[Step]:
     path = Path(recipe.model.source)
-    preprocess = onnx_preprocess(recipe.model, data, path)
+    preprocess = onnx_preprocess(path, data, recipe.model.mean, recipe.model.std)
     return [_file_step(f"load {path.name}", path), *_quantize_steps(recipe, data, path, folder, preprocess)]
 
 
@@ -81,7 +99,7 @@ def _quantize_steps(recipe: Recipe, data: Dataset, path: Path, folder: Path, pre
     steps = []
     for stage in recipe.stages:
         if isinstance(stage, Quantize):
-            images = ImageSequence(data.test.x[:CALIBRATION_IMAGES], preprocess)
+            images = ImageSequence(data.calibration(CALIBRATION_IMAGES, recipe.seed).x, preprocess)
             quantize(path, folder / "int8.onnx", images, **stage_keys(stage))
             steps.append(_file_step(_describe(stage), folder / "int8.onnx"))
     return steps
@@ -96,5 +114,5 @@ def _describe(stage: Stage) -> str:
     if isinstance(stage, PruneChannels):
         return f"prune-channels by {stage.criterion} to {stage.keep_macs:.0%} of the MACs"
     if isinstance(stage, Train | Distill):
-        return f"{stage.do} for {stage.epochs} epochs"
+        return f"{stage.do} for {stage.epochs} epoch{'s' * (stage.epochs > 1)}"
     return f"quantize for {stage.target}, {stage.method} ranges"

@@ -628,6 +628,12 @@ def would_overwrite(path: Path) -> EdgeLatheError:
     )
 
 
+def option_without_data(option: str) -> EdgeLatheError:
+    return EdgeLatheError(
+        f"Cannot use {option} without --data: say what kind of data it is, for example --data folder."
+    )
+
+
 def calibration_needs_data() -> EdgeLatheError:
     return EdgeLatheError(
         "Cannot quantize without images to calibrate on: name them with --data and --root, for example"

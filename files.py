@@ -11,6 +11,9 @@ from pathlib import Path
 
 from . import errors
 
+ASIDE = ".aside"
+"""How the names of files end that are being written."""
+
 
 def write_atomic(path: Path, content: bytes | str | Callable[[Path], None], what: str) -> None:
     """Write `content` to `path` so that a kill or a full disk leaves either the old file or the new one.
@@ -20,7 +23,7 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None], what
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent)
         os.close(handle)
     except OSError as reason:
         raise errors.unwritable_file(what, path, reason.strerror or str(reason)) from reason
@@ -38,6 +41,13 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None], what
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left half written in `folder` and below; nobody may be writing there."""
+    for path in folder.rglob(f".*{ASIDE}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _flush(path: Path) -> None:

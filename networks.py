@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import errors
-from .data import Dataset, Preprocess
+from .data import Dataset, Preprocess, normalisation
 from .files import sha256_bytes, sha256_file
 from .models.structure import NetworkSpec, load_network, save_network
 from .models.weights import load_weights
 from .models.zoo import build
 from .recipe import ModelSection
-from .userfunction import is_user_function
+from .userfunction import is_user_function, loaded_files
 
 FOLDER = "network"
 
@@ -58,20 +57,10 @@ def load_source(section: ModelSection, data: Dataset, seed: int) -> Network:
     if section.weights is not None:
         parts[2] = sha256_file(section.weights)
     if is_user_function(section.source):
-        parts[0] = f"{Path(section.source).name} {sha256_file(Path(section.source.rpartition(':')[0]))}"
-    preprocess = _preprocess(section, data, channels)
+        hashes = [f"{file.name} {sha256_file(file)}" for file in loaded_files(section.source)]
+        parts[0] = " ".join([section.source.rpartition(":")[2], *hashes])
+    preprocess = normalisation(channels, section.mean or data.preprocess.mean, section.std or data.preprocess.std)
     return Network(model.eval(), spec, preprocess, sha256_bytes("\n".join(parts).encode()))
-
-
-def _preprocess(section: ModelSection, data: Dataset, channels: int) -> Preprocess:
-    mean = section.mean or data.preprocess.mean
-    std = section.std or data.preprocess.std
-    for key, values in (("mean", mean), ("std", std)):
-        if len(values) != channels:
-            raise errors.impossible_setting(f"model.{key}", list(values), f"{channels} numbers, one per channel")
-    if min(std) <= 0:
-        raise errors.impossible_setting("model.std", list(std), "numbers above 0")
-    return Preprocess(tuple(mean), tuple(std))
 
 
 def store(network: Network, folder: Path) -> None:

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, errors
-from .bench.budgets import parse_budgets
+from . import __version__
+from .bench.budgets import Budget, parse_budgets
 from .bench.environment import environment
 from .bench.gate import judge
 from .bench.latency import Progress
-from .bench.records import Candidate, NodeOutcome, Report, StageRecord
+from .bench.records import Candidate, Environment, NodeOutcome, Report, StageRecord
 from .bench.report import write_report
-from .candidates import Deployable, measure
+from .candidates import Deployable, check, measure
 from .data import Dataset, Preprocess, load_data
 from .deploy import export_networks, file_name, onnx_preprocess, quantize_file
 from .files import sha256_file, write_atomic
@@ -24,6 +24,8 @@ from .runfolder import StageFolder, find_stage, finish_stage, locked, stage_key
 
 if TYPE_CHECKING:
     from .networks import Network
+
+MEASURED = "measured.json"
 
 
 def run(
@@ -40,20 +42,20 @@ def run(
     after each round of latency measurement. Raises EdgeLatheError for all that is wrong with the recipe, its
     data and its models; what was finished before stays and is used again by the next run.
     """
-    budgets = parse_budgets(recipe.gate) if recipe.gate else ()
-    data = load_recipe_data(recipe)
+    budgets, data = begin(recipe)
     folder = Path(runs) / recipe.name
     with locked(folder):
         steps = _Steps(recipe, data, folder, say, progress)
         floats = steps.onnx_source() if recipe.model.is_onnx else steps.networks()
         files = [*floats, *steps.quantized(floats[-1])]
-        candidates = steps.benched(files, on_round)
+        measured = steps.benched(files, on_round)
+        candidates = tuple(Candidate.model_validate(candidate) for candidate in measured["candidates"])
         report = Report(
             name=recipe.name,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=measured["created"],
             tool_version=__version__,
             data=_data_facts(data),
-            environment=environment(),
+            environment=Environment.model_validate(measured["environment"]),
             recipe=recipe.model_dump(mode="json"),
             stages=tuple(steps.records),
             candidates=candidates,
@@ -65,9 +67,12 @@ def run(
     return report, folder
 
 
-def load_recipe_data(recipe: Recipe) -> Dataset:
+def begin(recipe: Recipe) -> tuple[tuple[Budget, ...], Dataset]:
+    """Budgets and data of a recipe. Raises EdgeLatheError for all that can be refused before anything is computed."""
+    budgets = parse_budgets(recipe.gate) if recipe.gate else ()
+    check(recipe.bench)
     keys = recipe.data.model_dump(exclude={"source", "root", "calibration"})
-    return load_data(recipe.data.source, recipe.data.root, seed=recipe.seed, **keys)
+    return budgets, load_data(recipe.data.source, recipe.data.root, seed=recipe.seed, **keys)
 
 
 def _data_facts(data: Dataset) -> dict[str, object]:
@@ -96,7 +101,7 @@ class _Steps:
             self.say(f"{do}: already done")
         else:
             self.say(do)
-            record = {"do": do, "key": key, "folder": folder.path.name.removesuffix(".partial"), "settings": settings}
+            record = {"do": do, "key": key, "folder": folder.name, "settings": settings}
             folder = finish_stage(folder, record | work(folder))
         record = folder.record()
         self.records.append(
@@ -158,7 +163,8 @@ class _Steps:
     def _exported(self, networks: dict[str, Network]) -> list[Deployable]:
         section = self.recipe.export
         stages = [stage.model_dump(mode="json") for stage in self.recipe.stages if stage.do != "quantize"]
-        provenance = {"model": self.recipe.model.source, "seed": self.recipe.seed, "stages": stages}
+        # Without its folder: the same recipe in another place gives the same bytes.
+        provenance = {"model": Path(self.recipe.model.source).name, "seed": self.recipe.seed, "stages": stages}
         settings = {
             "export": section.model_dump(mode="json"),
             "provenance": provenance,
@@ -177,10 +183,9 @@ class _Steps:
 
     def onnx_source(self) -> list[Deployable]:
         """The recipe's ONNX file as the float candidate, with its normalisation."""
-        path = Path(self.recipe.model.source)
-        if not path.is_file():
-            raise errors.missing_file("the ONNX model", path)
-        return [Deployable("float", path, onnx_preprocess(self.recipe.model, self.data, path))]
+        model = self.recipe.model
+        path = Path(model.source)
+        return [Deployable("float", path, onnx_preprocess(path, self.data, model.mean, model.std))]
 
     def quantized(self, source: Deployable) -> list[Deployable]:
         stages = [stage for stage in self.recipe.stages if isinstance(stage, Quantize)]
@@ -207,7 +212,8 @@ class _Steps:
 
     # --- measuring -------------------------------------------------------------------------------------------
 
-    def benched(self, files: list[Deployable], on_round: Callable[[Progress], None] | None) -> tuple[Candidate, ...]:
+    def benched(self, files: list[Deployable], on_round: Callable[[Progress], None] | None) -> dict[str, Any]:
+        """The measurements, with when and where they were taken: a report made anew from them is the same report."""
         section = self.recipe.bench
         settings = {
             "bench": section.model_dump(mode="json"),
@@ -225,16 +231,16 @@ class _Steps:
                 say=lambda line: self.say(f"  {line}"),
                 on_round=on_round,
             )
-            write_atomic(
-                folder.path / "candidates.json",
-                json.dumps([candidate.model_dump(mode="json") for candidate in candidates], indent=1) + "\n",
-                "the measurements",
-            )
+            measured = {
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "environment": environment().model_dump(mode="json"),
+                "candidates": [candidate.model_dump(mode="json") for candidate in candidates],
+            }
+            write_atomic(folder.path / MEASURED, json.dumps(measured, indent=1) + "\n", "the measurements")
             return {"settings": section.model_dump(mode="json"), "summary": f"Measured {len(candidates)} files"}
 
         folder = self._stage("bench", settings, work)
-        stored = json.loads((folder.path / "candidates.json").read_text(encoding="utf-8"))
-        return tuple(Candidate.model_validate(candidate) for candidate in stored)
+        return json.loads((folder.path / MEASURED).read_text(encoding="utf-8"))
 
 
 def _pair(preprocess: Preprocess) -> list[list[float]]:

@@ -21,7 +21,7 @@ from .dryrun import Plan
 
 
 def print_record(record: BaseModel) -> None:
-    PRINTERS[type(record)](Console(), record)
+    PRINTERS[type(record)](_console(), record)
 
 
 def _report(console: Console, report: Report) -> None:
@@ -86,8 +86,8 @@ def _plan(console: Console, plan: Plan) -> None:
 
 def print_quantized(result: Quantized, path: Path) -> None:
     """The verdict of `quantize`, then every operator that stays float, with its reason."""
-    console = Console()
-    console.print(f"[bold]{path}[/bold]: {result.summary()}")
+    console = _console()
+    console.print(Text.assemble((str(path), "bold"), f": {result.summary()}"))
     left = [node for node in result.audit.nodes if node.kind == "float"]
     if left:
         table = Table(box=box.SIMPLE_HEAD)
@@ -96,6 +96,11 @@ def print_quantized(result: Quantized, path: Path) -> None:
         for node in left:
             table.add_row(node.name, node.op, node.reason)
         console.print(table)
+
+
+def _console() -> Console:
+    # The names of layers and operators come from files: "[/conv]" is a name, not markup.
+    return Console(markup=False, emoji=False)
 
 
 def _pairs() -> Table:

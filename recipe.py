@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
+from datetime import date, time
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from . import errors
-from .recipe_errors import explain
+from .recipe_errors import explain, wanted
 
 Scalar = bool | int | float | str
 
@@ -59,12 +60,12 @@ class TrainingKeys(Section):
 
     epochs: int
     batch: int = 128
-    lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     decay_norms: bool = True
     schedule: Literal["cosine", "constant", "step"] = "cosine"
     warmup: float = 0.0
+    label_smoothing: float = 0.0
     augment: Literal["none", "shift", "crop-flip"] = "none"
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compiled: bool | Literal["auto"] = False
@@ -74,7 +75,7 @@ class TrainingKeys(Section):
 
 class Train(TrainingKeys):
     do: Literal["train"]
-    label_smoothing: float = 0.0
+    lr: float = 0.1
 
 
 class PruneChannels(Section):
@@ -88,6 +89,7 @@ class PruneChannels(Section):
 
 class Distill(TrainingKeys):
     do: Literal["distill"]
+    lr: float = 0.05
     loss: Literal["kd"] = "kd"
     weighting: Literal["fixed", "confidence", "agreement", "entropy"] = "fixed"
     alpha: float = 0.9
@@ -114,8 +116,8 @@ class ExportSection(Section):
 
 
 class BenchSection(Section):
-    runtimes: tuple[str, ...] = ("onnxruntime",)
-    threads: tuple[int, ...] = (1,)
+    runtimes: tuple[str, ...] = Field(default=("onnxruntime",), min_length=1)
+    threads: tuple[int, ...] = Field(default=(1,), min_length=1)
     batch: int = Field(default=1, ge=1)
     seconds: float = Field(default=20.0, gt=0)
     """Budget of each latency measurement (one per runtime and thread count, all candidates together)."""
@@ -175,18 +177,18 @@ def load_recipe(path: Path | str | None = None, overrides: Sequence[str] = ()) -
         document = tomllib.loads(text)
     except OSError as reason:
         raise errors.unreadable_file("the recipe", file, reason.strerror or str(reason), "check the path") from reason
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as reason:
         raise errors.unreadable_file(
             "the recipe", file, f"it is not valid TOML ({reason})", "mend that line"
         ) from reason
-    document.setdefault("name", file.stem)
+    document = {"name": file.stem, "stages": [], **document}
     _resolve_paths(document, file.parent)
     for override in overrides:
         _set(document, override)
     try:
         return Recipe.model_validate(document)
     except ValidationError as reason:
-        raise errors.wrong_recipe(explain(reason, Recipe, text, file, overrides)) from None
+        raise errors.wrong_recipe(explain(reason, Recipe, document, text, file, overrides)) from None
 
 
 def _find(path: Path | str | None) -> Path:
@@ -205,11 +207,11 @@ def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
     for section, key in PATH_KEYS:
         value = _table(document, section).get(key)
         if isinstance(value, str):
-            _table(document, section)[key] = str(folder / value)
+            _table(document, section)[key] = str(folder / Path(value).expanduser())
     for section, key in SOURCE_KEYS:
         value = _table(document, section).get(key)
         if isinstance(value, str) and (value.endswith(".onnx") or ".py:" in value):
-            _table(document, section)[key] = str(folder / value)
+            _table(document, section)[key] = str(folder / Path(value).expanduser())
 
 
 def _table(document: dict[str, Any], section: str) -> dict[str, Any]:
@@ -219,36 +221,49 @@ def _table(document: dict[str, Any], section: str) -> dict[str, Any]:
 
 def _set(document: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
-    if not separator or not path.strip():
-        raise errors.bad_override(override, "it is not of the form key.path=value")
     *parents, last = path.strip().split(".")
+    if not separator or not all((*parents, last)):
+        raise errors.bad_override(override, "it is not of the form key.path=value")
     target: Any = document
     for number, part in enumerate(parents):
         if isinstance(target, list):
-            target = _item(target, part, override)
+            target = _stage(target, parents[:number], part, override)
         elif isinstance(target, dict):
             target = target.setdefault(part, {})
-        else:
-            raise errors.bad_override(override, f"{'.'.join(parents[:number])} holds no keys")
+        if not isinstance(target, dict | list):
+            raise errors.bad_override(override, f"{'.'.join(parents[: number + 1])} holds no keys")
     if isinstance(target, list):
+        _stage(target, parents, last, override)
         raise errors.bad_override(override, f"a whole stage cannot be set, only a key of it, as in {path}.epochs=10")
-    if not isinstance(target, dict):
-        raise errors.bad_override(override, f"{'.'.join(parents)} holds no keys")
     target[last] = _value(text.strip())
 
 
-def _item(items: list[Any], part: str, override: str) -> Any:
+def _stage(items: list[Any], place: list[str], part: str, override: str) -> Any:
+    if place != ["stages"]:
+        key = ".".join(place)
+        raise errors.bad_override(override, f"{key} is a list and is set as a whole, as in {key}=[1, 2]")
     if not part.isdecimal() or int(part) >= len(items):
-        raise errors.bad_override(override, f"there is no stage {part}: the recipe has stages 0 to {len(items) - 1}")
+        held = f"stages 0 to {len(items) - 1}" if items else "no stages"
+        raise errors.bad_override(override, f"there is no stage {part}: the recipe has {held}")
     return items[int(part)]
 
 
 def _value(text: str) -> Any:
-    """The TOML value that `text` spells, or `text` itself where it spells none."""
+    """The TOML value that `text` spells, or `text` itself where it spells none, or a date: folders have such names."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
+    return text if isinstance(value, date | time) else value
+
+
+def bench_section(**keys: Any) -> BenchSection:
+    """The section from keywords instead of a file. Raises EdgeLatheError for values that cannot be measured with."""
+    try:
+        return BenchSection(**keys)
+    except ValidationError as failure:
+        problem = failure.errors()[0]
+        raise errors.bad_setting(str(problem["loc"][0]), problem["input"], wanted(problem)) from None
 
 
 def stage_keys(stage: BaseModel) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,75 +13,132 @@ from pydantic import BaseModel, ValidationError
 
 from . import errors
 
+Place = tuple[int | str, ...]
 
-def explain(failure: ValidationError, recipe: type[BaseModel], text: str, file: Path, overrides: Sequence[str]) -> str:
-    """The first thing wrong, with its key, its line in `text` (or the override that set it) and what is valid."""
-    problem = failure.errors()[0]
-    place = _without_tags(problem["loc"])
+WORDS: dict[str, str] = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a table",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "model_attributes_type": "a table",
+    "model_type": "a table",
+    "path_type": "a path",
+    "string_type": "a text",
+    "too_short": "a list that is not empty",
+    "tuple_type": "a list",
+}
+"""What a value must be, by pydantic's name for why it is not."""
+
+
+def explain(
+    failure: ValidationError,
+    recipe: type[BaseModel],
+    document: Mapping[str, Any],
+    text: str,
+    file: Path,
+    overrides: Sequence[str],
+) -> str:
+    """The first thing wrong in `document`, with its key, its line in `text` (or the override that set it) and what is
+    valid. Unknown keys come first: a misspelt one is missing as well."""
+    problems = failure.errors()
+    problem = min(problems, key=lambda each: each["type"] != "extra_forbidden")
+    kind, place = problem["type"], _place(problem["loc"], document)
+    if kind in ("missing", "union_tag_invalid"):
+        place = (*place, problem["loc"][-1] if kind == "missing" else "do")
     key = ".".join(str(part) for part in place)
     origin = _origin(place, key, text, file, overrides)
-    kind = problem["type"]
     if kind == "extra_forbidden":
         valid = _keys_beside(recipe, problem["loc"])
         return f'Unknown key "{key}" in {origin}: {errors.nearest(str(place[-1]), valid)}'
     if kind == "missing":
         return f'Missing key "{key}" in {origin}: add it.'
     if kind == "union_tag_invalid":
-        expected = re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"])
         tag = problem["ctx"]["tag"]
-        return f'Unknown stage "{tag}" at {key}.do in {origin}: {errors.nearest(tag, expected)}'
+        return f'Unknown stage "{tag}" at {key} in {origin}: {errors.nearest(tag, _quoted(problem, "expected_tags"))}'
     if kind == "union_tag_not_found":
         return f'Stage {key} in {origin} does not say what to do: add do = "quantize" or another stage\'s name.'
-    if kind == "literal_error":
-        expected = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+    beside = [each for each in problems if _place(each["loc"], document) == place]
+    if kind == "literal_error" and len(beside) == 1:
         value = str(problem["input"])
-        return f'Unknown value "{value}" for {key} in {origin}: {errors.nearest(value, expected)}'
+        return f'Unknown value "{value}" for {key} in {origin}: {errors.nearest(value, _quoted(problem, "expected"))}'
     if kind == "value_error":
         return f"The recipe {origin} cannot run: {problem['ctx']['error']}."
     if kind == "string_pattern_mismatch" and key == "name":
         return f'The name "{problem["input"]}" in {origin} cannot name a folder: use letters, digits, ".", "_" and "-".'
-    return f"Wrong value {problem['input']!r} for {key} in {origin}: {_lower(problem['msg'])}."
+    needed = "a list of tables, each under [[stages]]" if key == "stages" else _either(map(wanted, beside))
+    return f"Wrong value {problem['input']!r} for {key} in {origin}: it must be {needed}."
 
 
-def _without_tags(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """pydantic puts the stage's tag behind its number, and the union's member behind a key of several types."""
-    parts = list(location)
-    if len(parts) > 2 and parts[0] == "stages":
-        del parts[2]
-    known = [part for part in parts if isinstance(part, int) or re.fullmatch(r"[a-z_0-9]+", part)]
-    return tuple(part for part in known if part not in ("bool", "int", "float", "str"))
+def _place(location: Place, document: Any) -> Place:
+    """Follow pydantic's location into the document, without what it adds: a stage's tag, a union's member."""
+    place: list[int | str] = []
+    for part in location:
+        in_table = isinstance(document, dict) and part in document
+        if in_table or (isinstance(document, list) and isinstance(part, int) and part < len(document)):
+            place.append(part)
+            document = document[part]
+    return tuple(place)
 
 
-def _origin(place: tuple[int | str, ...], key: str, text: str, file: Path, overrides: Sequence[str]) -> str:
-    for override in overrides:
-        if override.partition("=")[0].strip() == key:
+def _quoted(problem: Any, key: str) -> list[str]:
+    return re.findall(r"'([^']+)'", problem["ctx"][key])
+
+
+def wanted(problem: Any) -> str:
+    """What the value must be that one of pydantic's problems is about."""
+    if problem["type"] in WORDS:
+        return WORDS[problem["type"]].format(**problem.get("ctx", {})).replace("'", '"')
+    sentence = problem["msg"].removeprefix("Input should be ")
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
+def _either(words: Iterable[str]) -> str:
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _origin(place: Place, key: str, text: str, file: Path, overrides: Sequence[str]) -> str:
+    lines = _lines(text)
+    for override in reversed(overrides):  # the last one holds
+        path = override.partition("=")[0].strip()
+        if f"{key}.".startswith(f"{path}.") or (place not in lines and path.startswith(f"{key}.")):
             return f"--set {override}"
-    line = _line(place, text)
+    line = next((lines[place[:depth]] for depth in range(len(place), 0, -1) if place[:depth] in lines), None)
     return f"{file}, line {line}" if line else str(file)
 
 
-def _line(place: tuple[int | str, ...], text: str) -> int | None:
-    """The line (from 1) on which a key stands, by following the table headers above it."""
-    table: tuple[int | str, ...] = ()
+def _lines(text: str) -> dict[Place, int]:
+    """The line (from 1) on which each table and key begins."""
+    lines: dict[Place, int] = {}
+    table: Place = ()
     stages = -1
     for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[+\s*([A-Za-z0-9_.\-]+)\s*\]+", line)
-        if header:
-            if header.group(1) == "stages":
+        if header := re.match(r"\s*\[+([\w.\- \"']+)\]+", line):
+            table = _words(header[1])
+            lines.setdefault(table, number)
+            if table == ("stages",):
                 stages += 1
                 table = ("stages", stages)
-            else:
-                table = tuple(header.group(1).split("."))
-            if table == place:
-                return number
-            continue
-        assignment = re.match(r"\s*([A-Za-z0-9_\-]+)\s*=", line)
-        if assignment and (*table, assignment.group(1)) == place[: len(table) + 1]:
-            return number
-    return None
+                lines[table] = number
+        elif assignment := re.match(r"([\w.\- \"']+)=", line):
+            lines.setdefault((*table, *_words(assignment[1])), number)
+    return lines
 
 
-def _keys_beside(model: Any, location: tuple[int | str, ...]) -> list[str]:
+def _words(key: str) -> tuple[str, ...]:
+    return tuple(part.strip(" \"'") for part in key.split("."))
+
+
+def _keys_beside(model: Any, location: Place) -> list[str]:
     """Keys that are valid where the unknown one stands."""
     for part in location[:-1]:
         model = _step(model, part)
@@ -110,7 +167,3 @@ def _unwrap(annotation: Any) -> Any:
 def _members(annotation: Any) -> list[type[BaseModel]]:
     found = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     return [member for member in found if isinstance(member, type) and issubclass(member, BaseModel)]
-
-
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:].rstrip(".")

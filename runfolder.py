@@ -1,7 +1,8 @@
 """The folder of a run: one folder per stage, whole or absent, each with the key it was made for.
 
-A stage works in `<stage>.partial` and is renamed when it is done, so that a kill at any moment leaves only
-whole stages, and a half-trained one that continues from its last checkpoint.
+A stage works in `<stage>.partial`. Its record is written last, with the SHA-256 of every file, and then the folder
+takes its final name: a kill at any moment leaves whole stages, and at most one that continues where it was. A stage
+whose files are not those of its record is made again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, errors
-from .files import sha256_bytes, write_atomic
+from .files import remove_leftovers, sha256_bytes, sha256_file, write_atomic
 
 KEY, RECORD = "key.json", "record.json"
+SCRATCH = "training"
+"""Folder in a stage's for what only serves to continue it; gone when the stage is done."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class StageFolder:
     """Where one stage keeps its artifacts."""
 
     path: Path
+    name: str
     key: str
     whole: bool
     """Whether the artifacts are there and were made for this key."""
@@ -53,37 +57,62 @@ def locked(run: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as reason:
             raise errors.run_in_use(run) from reason
+        remove_leftovers(run)
         yield
 
 
 def find_stage(run: Path, name: str, key: str) -> StageFolder:
     """The stage's finished folder if it was made for `key`, else its folder to work in.
 
-    What was made for another key is removed; what was half done for this one is kept to be continued.
+    What was half done for this key is kept to be continued; what was made for another stays until it is replaced.
     """
     done, partial = run / name, run / f"{name}.partial"
-    if _key_of(done) == key and (done / RECORD).is_file():
-        return StageFolder(done, key, whole=True)
+    if _is_whole(done, key):
+        return StageFolder(done, name, key, whole=True)
+    if _is_whole(partial, key):
+        return _settle(partial, done, key)
     if _key_of(partial) != key:
         shutil.rmtree(partial, ignore_errors=True)
         write_atomic(partial / KEY, json.dumps({"key": key}), "the stage's key")
-    return StageFolder(partial, key, whole=False)
+    return StageFolder(partial, name, key, whole=False)
 
 
 def finish_stage(folder: StageFolder, record: Mapping[str, Any]) -> StageFolder:
     """Write the stage's record and let its folder take its final name."""
-    write_atomic(folder.path / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n", "the stage's record")
-    done = folder.path.with_suffix("") if folder.path.suffix == ".partial" else folder.path
+    files = {str(path.relative_to(folder.path)): sha256_file(path) for path in _artifacts(folder.path)}
+    text = json.dumps({**record, "files": files}, indent=1, sort_keys=True) + "\n"
+    write_atomic(folder.path / RECORD, text, "the stage's record")
+    return _settle(folder.path, folder.path.with_name(folder.name), folder.key)
+
+
+def _artifacts(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.relative_to(folder).parts[0] not in (KEY, RECORD, SCRATCH):
+            yield path
+
+
+def _settle(partial: Path, done: Path, key: str) -> StageFolder:
     try:
+        shutil.rmtree(partial / SCRATCH, ignore_errors=True)
         shutil.rmtree(done, ignore_errors=True)
-        folder.path.replace(done)
+        partial.replace(done)
     except OSError as reason:
         raise errors.unwritable_file("the stage", done, reason.strerror or str(reason)) from reason
-    return StageFolder(done, folder.key, whole=True)
+    return StageFolder(done, done.name, key, whole=True)
+
+
+def _is_whole(folder: Path, key: str) -> bool:
+    if _key_of(folder) != key:
+        return False
+    try:
+        files = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        return all(sha256_file(folder / name) == sha256 for name, sha256 in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _key_of(folder: Path) -> str | None:
     try:
         return json.loads((folder / KEY).read_text(encoding="utf-8"))["key"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

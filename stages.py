@@ -16,6 +16,7 @@ from .data import Dataset
 from .files import write_atomic
 from .networks import Network
 from .recipe import Distill, PruneChannels, Section, Train, stage_keys
+from .runfolder import SCRATCH
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ def run_train(stage: Train, network: Network, context: Context) -> Outcome:
         context.data,
         preprocess=network.preprocess,
         seed=context.seed,
-        state=context.folder / "training",
+        state=context.folder / SCRATCH,
         progress=context.progress,
         title="train",
         **stage_keys(stage),
     )
-    return _trained(model, result, f"Trained for {stage.epochs} epochs", context.data)
+    return _trained(model, result, "Trained", context.data)
 
 
 def run_prune_channels(stage: PruneChannels, network: Network, context: Context) -> Outcome:
@@ -81,15 +82,17 @@ def run_distill(stage: Distill, network: Network, context: Context) -> Outcome:
         preprocess=network.preprocess,
         teacher_preprocess=context.teacher.preprocess,
         seed=context.seed,
-        state=context.folder / "training",
+        state=context.folder / SCRATCH,
         progress=context.progress,
         **stage_keys(stage),
     )
-    return _trained(model, result, f"Distilled for {stage.epochs} epochs", context.data)
+    return _trained(model, result, "Distilled", context.data)
 
 
 def _trained(model: nn.Module, result: TrainResult, done: str, data: Dataset) -> Outcome:
-    summary = f"{done}: {result.test_accuracy:.2%} of {len(data.test)} test images right after the last epoch"
+    count = len(result.epochs)
+    right = f"{result.test_accuracy:.2%} of {len(data.test)} test images right after the last one"
+    summary = f"{done} for {count} epoch{'s' * (count > 1)}: {right}"
     facts = {"precision": result.precision, "compiled": result.compiled, "threads": result.threads}
     return Outcome(model, summary, facts, epochs=tuple(asdict(epoch) for epoch in result.epochs))
 

@@ -41,7 +41,7 @@ def load_function(source: str) -> Callable[..., Any]:
     if not path.is_file():
         raise errors.missing_file("the function's file", path)
     path = path.resolve()
-    package = _new_package(path.parent)
+    package = _new_package(path)
     try:
         module = importlib.import_module(f"{package}.{path.stem}")
     except Exception as reason:
@@ -51,6 +51,14 @@ def load_function(source: str) -> Callable[..., Any]:
         valid = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise errors.unknown_choice(f"function of {path.name}", attribute, valid)
     return function
+
+
+def loaded_files(source: str) -> tuple[Path, ...]:
+    """The user's file and the ones beside it that it has imported so far, in order of their paths."""
+    path = Path(source.rpartition(":")[0]).expanduser().resolve()
+    names = {name for name, module in sys.modules.items() if getattr(module, "_loaded_for", None) == path}
+    modules = (module for name, module in sys.modules.items() if name.partition(".")[0] in names)
+    return tuple(sorted({Path(file) for module in modules if (file := getattr(module, "__file__", None))}))
 
 
 def call(source: str, function: Callable[..., Any], *arguments: object, **keywords: object) -> Any:
@@ -70,11 +78,12 @@ def _describe(reason: Exception, path: Path) -> str:
     return f"{type(reason).__name__}{place}: {' '.join(str(reason).split()) or 'no message'}"
 
 
-def _new_package(folder: Path) -> str:
+def _new_package(path: Path) -> str:
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     package = ModuleType(f"{_PRIVATE}{next(_numbers)}")
-    package.__path__ = [str(folder)]
+    package.__path__ = [str(path.parent)]
+    package._loaded_for = path  # type: ignore[attr-defined]
     sys.modules[package.__name__] = package
     return package.__name__
 

@@ -39,18 +39,25 @@ def run(
     Returns the report and the run's folder. Raises EdgeLatheError for bad input.
     """
     from .pipeline import run as run_recipe
-    from .recipe import Recipe, load_recipe
 
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    return run_recipe(loaded, runs=runs, say=say, progress=progress, on_round=on_round)
+    return run_recipe(_recipe(recipe, overrides), runs=runs, say=say, progress=progress, on_round=on_round)
 
 
 def plan(recipe: Recipe | Path | str | None = None, *, overrides: Sequence[str] = ()) -> Plan:
     """What `run` would do, with predicted parameters, MACs and file sizes; trains and keeps nothing."""
     from .dryrun import plan as plan_recipe
+
+    return plan_recipe(_recipe(recipe, overrides))
+
+
+def _recipe(recipe: Recipe | Path | str | None, overrides: Sequence[str]) -> Recipe:
     from .recipe import Recipe, load_recipe
 
-    return plan_recipe(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides))
+    if not isinstance(recipe, Recipe):
+        return load_recipe(recipe, overrides)
+    if overrides:
+        raise TypeError("overrides change the keys of a recipe file; a Recipe is changed with model_copy(update=...)")
+    return recipe
 
 
 def quantize(
@@ -75,20 +82,14 @@ def quantize(
     Raises EdgeLatheError for bad input.
     """
     from .compress.quantize.quantize import quantize as quantize_file
-    from .data import Preprocess
-    from .export.metadata import read_metadata
+    from .deploy import onnx_preprocess
     from .imagesequence import ImageSequence
 
     source = Path(model)
-    if not source.is_file():
-        raise errors.missing_file("the ONNX model", source)
     target_file = Path(output) if output is not None else source.with_suffix(".int8.onnx")
     if target_file.resolve() == source.resolve():
         raise errors.would_overwrite(source)
-    known = read_metadata(source)
-    preprocess = Preprocess(
-        tuple(mean or known.mean or data.preprocess.mean), tuple(std or known.std or data.preprocess.std)
-    )
+    preprocess = onnx_preprocess(source, data, mean, std)
     sequence = ImageSequence(data.calibration(images, seed).x, preprocess)
     result = quantize_file(
         source,
@@ -126,22 +127,19 @@ def benchmark(
     from .bench.records import Report
     from .candidates import Deployable, measure
     from .data import Preprocess
-    from .export.metadata import read_metadata
-    from .recipe import BenchSection
+    from .deploy import onnx_preprocess
+    from .recipe import bench_section
 
     paths = [Path(model) for model in models]
+    if not paths:
+        raise errors.nothing_to_measure()
     names = _names(paths)
-    section = BenchSection(
-        runtimes=tuple(runtimes), threads=tuple(threads), batch=batch, seconds=seconds, memory=memory
-    )
-    files = []
-    for name, path in zip(names, paths, strict=True):
-        if not path.is_file():
-            raise errors.missing_file("the ONNX model", path)
-        known = read_metadata(path)
-        fallback = data.preprocess if data is not None else Preprocess((0.0,), (1.0,))
-        preprocess = Preprocess(tuple(mean or known.mean or fallback.mean), tuple(std or known.std or fallback.std))
-        files.append(Deployable(name, path, preprocess))
+    section = bench_section(runtimes=runtimes, threads=threads, batch=batch, seconds=seconds, memory=memory)
+    unseen = Preprocess((0.0,), (1.0,))
+    files = [
+        Deployable(name, path, unseen if data is None else onnx_preprocess(path, data, mean, std))
+        for name, path in zip(names, paths, strict=True)
+    ]
     candidates = measure(
         files, section, images=None if data is None else data.test, root=Path(), seed=seed, say=say, on_round=on_round
     )
@@ -195,12 +193,16 @@ def gate(
 
 
 def report(run: Path | str) -> Report:
-    """Read a run's report.json and write its Markdown and HTML pages anew. Raises EdgeLatheError for bad files."""
-    from .bench.report import write_report
+    """Read a report, and write the Markdown and HTML pages of a run's folder or report.json anew.
+
+    Raises EdgeLatheError for bad files.
+    """
+    from .bench.report import JSON_NAME, write_report
 
     path = Path(run)
     found = _report(path)
-    write_report(found, path if path.is_dir() else path.parent)
+    if path.is_dir() or path.name == JSON_NAME:  # beside a file of another name the pages may be another run's
+        write_report(found, path if path.is_dir() else path.parent)
     return found
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +29,143 @@ def test_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"EDGELATHE_TEST_DATA names {folder}, which is no folder")
     return path.resolve()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Runs `edgelathe` with the given words, in this process; all that reaches the terminal is caught."""
+    from edgelathe import cli
+
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["edgelathe", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capfd.readouterr()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        return Ended(code or 0, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def refused(command: Callable[..., Ended]) -> Callable[..., str]:
+    """Runs a command that must refuse its input: exit code 2, nothing on standard output, one sentence on the
+    other, which is returned; and with --json the same sentence as one JSON document."""
+
+    def run(*words: object) -> str:
+        ended = command(*words, "--quiet")
+        assert (ended.code, ended.out) == (2, ""), ended
+        sentence = ended.err.removesuffix("\n")
+        assert sentence, "nothing was said"
+        assert "\n" not in sentence
+        assert "Traceback" not in sentence
+        as_json = command(*words, "--json")
+        assert (as_json.code, as_json.err) == (2, "")
+        assert json.loads(as_json.out) == {"error": sentence}
+        return sentence
+
+    return run
+
+
+TOY_RECIPE = """\
+name = "toy"
+
+[model]
+source = "cifar_resnet8"
+
+[data]
+source = "digits"
+limit_train = 640
+limit_test = 120
+calibration = 64
+
+[[stages]]
+do = "train"
+epochs = 2
+batch = 64
+precision = "float32"           # nothing here may depend on a timing, nor on how busy the machine is
+threads = 1
+
+[[stages]]
+do = "prune-channels"
+
+[[stages]]
+do = "distill"
+epochs = 1
+batch = 64
+precision = "float32"
+threads = 1
+
+[[stages]]
+do = "quantize"
+
+[bench]
+seconds = 0.1
+memory = false
+
+[gate]
+size = "<= 0.5 x"
+macs = "<= 0.5 x"
+"""
+
+
+@pytest.fixture(scope="session")
+def toy_recipe() -> str:
+    """A recipe of every kind of stage that takes a few seconds."""
+    return TOY_RECIPE
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that recipe's finished run: runs/toy, beside toy.toml. Not to be written to."""
+    import edgelathe
+
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "toy.toml").write_text(TOY_RECIPE)
+    return edgelathe.run(folder / "toy.toml", runs=folder / "runs")[1]
+
+
+@dataclass(frozen=True)
+class Disk:
+    folder: Path
+    why: str
+    """What the system says when it is full."""
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
+    """Makes a folder on a disk of so many bytes. Where that cannot be mounted (only root can), no file may grow
+    beyond them."""
+    mounted: list[Path] = []
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def make(size: int) -> Disk:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+        if shutil.which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+            mounted.append(folder)
+            return Disk(folder, "No space left on device")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        return Disk(folder, "File too large")
+
+    yield make
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -402,6 +402,8 @@ def test_truncated_cifar_binary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
+        ({"size": 0}, "Cannot use size = 0: it must be 1 or more pixels."),
+        ({"size": -3}, "Cannot use size = -3: it must be 1 or more pixels."),
         ({"resize": 20}, "Cannot resize images to 20 and cut out nothing: give a size that is not larger."),
         (
             {"resize": 8, "size": 16},

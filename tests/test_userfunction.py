@@ -105,3 +105,19 @@ def test_missing_file_and_missing_function(tmp_path: Path) -> None:
     with pytest.raises(EdgeLatheError) as refusal:
         userfunction.load_function(f"{tmp_path}/mine.py:biuld")
     assert str(refusal.value) == 'Unknown function of mine.py "biuld": did you mean "build"?'
+
+
+def test_the_files_that_were_loaded_are_known(tmp_path: Path) -> None:
+    _write(tmp_path, helper="VALUE = 1", late="VALUE = 2", other="VALUE = 3", models__net="WIDTH = 4")
+    _write(
+        tmp_path, mine="import json\nimport helper, models.net\ndef build():\n    import late\n    return late.VALUE\n"
+    )
+    source = f"{tmp_path}/mine.py:build"
+    assert userfunction.loaded_files(source) == ()
+    build = userfunction.load_function(source)
+    before = [tmp_path / name for name in ("helper.py", "mine.py", "models/net.py")]
+    assert list(userfunction.loaded_files(source)) == before
+    assert build() == 2
+    assert list(userfunction.loaded_files(source)) == sorted([*before, tmp_path / "late.py"])
+    userfunction.load_function(source)
+    assert len(userfunction.loaded_files(source)) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from .graph import add_initializer, constant, drop_node, integer
+from ...models.onnx_graph import add_initializer, constant, drop_node, integer
 from .placement import ELEMENTWISE, ON_CODES, WITH_WEIGHTS, absorbing
 from .plan import Codes, QuantPlan
 from .targets import TARGETS
@@ -105,9 +105,9 @@ def _dequantized(
 ) -> ir.Value:
     zeros = np.zeros(np.shape(scales), codes.dtype) if zero_point is None else np.asarray(zero_point)
     inputs = [
-        add_initializer(model, f"{name}_codes", codes),
-        add_initializer(model, f"{name}_scale", np.asarray(scales)),
-        add_initializer(model, f"{name}_zero_point", zeros),
+        add_initializer(model.graph, f"{name}_codes", codes),
+        add_initializer(model.graph, f"{name}_scale", np.asarray(scales)),
+        add_initializer(model.graph, f"{name}_zero_point", zeros),
     ]
     attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]
     node = ir.Node("", "DequantizeLinear", inputs, attributes, name=f"{name}_dequantize")
@@ -118,8 +118,8 @@ def _dequantized(
 
 
 def _quantize_value(model: ir.Model, value: ir.Value, codes: Codes, on_codes: set[ir.Node]) -> None:
-    scale = add_initializer(model, f"{value.name}_scale", np.array(codes.scale, np.float32))
-    zero_point = add_initializer(model, f"{value.name}_zero_point", np.array(codes.zero_point, np.uint8))
+    scale = add_initializer(model.graph, f"{value.name}_scale", np.array(codes.scale, np.float32))
+    zero_point = add_initializer(model.graph, f"{value.name}_zero_point", np.array(codes.zero_point, np.uint8))
     readers = list(value.uses())
     name = str(value.name)
     is_output = value.is_graph_output()
@@ -166,7 +166,7 @@ def _pad_with_zero_point(model: ir.Model, node: ir.Node, plan: QuantPlan) -> Non
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     code = np.array(plan.codes[name].zero_point, np.uint8)
-    node.replace_input_with(2, add_initializer(model, f"{name}_pad_code", code))
+    node.replace_input_with(2, add_initializer(model.graph, f"{name}_pad_code", code))
 
 
 def _all_values(model: ir.Model) -> list[ir.Value]:

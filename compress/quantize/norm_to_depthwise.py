@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from .graph import add_initializer, constant, rank, real
+from ...models.onnx_graph import add_initializer, constant, rank, real
 
 
 def norm_to_depthwise(model: ir.Model) -> int:
@@ -23,8 +23,10 @@ def norm_to_depthwise(model: ir.Model) -> int:
             continue
         scale, shift = affine
         output = norm.outputs[0]
-        weight = add_initializer(model, f"{output.name}_scale_weight", scale.astype(np.float32).reshape(-1, 1, 1, 1))
-        bias = add_initializer(model, f"{output.name}_shift_bias", shift.astype(np.float32))
+        weight = add_initializer(
+            model.graph, f"{output.name}_scale_weight", scale.astype(np.float32).reshape(-1, 1, 1, 1)
+        )
+        bias = add_initializer(model.graph, f"{output.name}_shift_bias", shift.astype(np.float32))
         depthwise = ir.Node(
             "", "Conv", [norm.inputs[0], weight, bias], [ir.AttrInt64("group", len(scale))], name=norm.name
         )

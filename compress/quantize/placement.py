@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ... import errors
-from .graph import constant, only_consumer, rank, real
+from ...models.onnx_graph import constant, only_consumer, rank, real
 
 Kind = Literal["int8", "absorbed", "float"]
 

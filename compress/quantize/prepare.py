@@ -11,8 +11,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNod
 from onnxscript.optimizer import optimize_ir
 
 from ...models.onnx_file import load_onnx
-from .canonical_pooling import canonical_pooling
-from .merge_slices import merge_slices
+from ...models.onnx_rewrites import rewrite_graph
 from .norm_to_depthwise import norm_to_depthwise
 
 OLDEST_OPSET = 13
@@ -36,8 +35,7 @@ def infer_shapes(model: ir.Model) -> int:
 PASSES: tuple[Pass, ...] = (
     fold_constants,
     infer_shapes,
-    canonical_pooling,
-    merge_slices,
+    rewrite_graph,
     norm_to_depthwise,
     infer_shapes,
 )

@@ -59,27 +59,24 @@ def test_share_zero_is_plain_training(blobs: Dataset, small_net: MakeNet, teache
 
 def test_teacher_sees_the_same_pixels_in_its_own_normalisation(blobs: Dataset) -> None:
     class Recorder(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, seen: list[Tensor]) -> None:
             super().__init__()
             self.scale = nn.Parameter(torch.ones(1))
-            self.seen: list[Tensor] = []
+            self.forward = lambda x: self.record(x, seen)  # type: ignore[method-assign]
 
-        def forward(self, x: Tensor) -> Tensor:
-            if len(x) == 16:
-                self.seen.append(x.detach().clone())
-                RECORDS.setdefault(self.label, []).append(self.seen[-1])
+        def record(self, x: Tensor, seen: list[Tensor]) -> Tensor:
+            seen.append(x.detach().clone())
             return x.mean(dim=(2, 3)) * self.scale
 
-        label = ""
-
-    RECORDS: dict[str, list[Tensor]] = {}
-    student, teacher = Recorder(), Recorder()
-    student.label, teacher.label = "student", "teacher"
+    by_student: list[Tensor] = []
+    by_teacher: list[Tensor] = []
     other = Preprocess((0.0,) * 3, (1 / 255,) * 3)
     data = replace(blobs, test=blobs.test.first(3))
-    _distill(student, teacher, data, teacher_preprocess=other, epochs=1)
-    assert len(RECORDS["teacher"]) == len(RECORDS["student"]) == 6
-    for mine, theirs in zip(RECORDS["student"], RECORDS["teacher"], strict=True):
+    _distill(Recorder(by_student), Recorder(by_teacher), data, teacher_preprocess=other, epochs=1)
+    steps_of_student = [x for x in by_student if len(x) == 16]
+    steps_of_teacher = [x for x in by_teacher if len(x) == 16]
+    assert len(steps_of_teacher) == len(steps_of_student) == 6
+    for mine, theirs in zip(steps_of_student, steps_of_teacher, strict=True):
         assert torch.allclose(mine, (theirs / 255 - 0.3) / 0.2, rtol=0, atol=1e-5)
 
 

@@ -35,7 +35,7 @@ def test_ends_of_the_share(logits: tuple[Tensor, Tensor, Tensor]) -> None:
 
 
 def test_high_temperature_gradient_does_not_vanish(logits: tuple[Tensor, Tensor, Tensor]) -> None:
-    # T^2 keeps the size of the soft gradient: at high T it tends to (s - t) / classes^... of centred logits.
+    # T^2 keeps the size of the soft gradient: at high T it tends to the difference of centred logits.
     student, teacher, labels = logits
     student = student.clone().requires_grad_()
     kd(student, teacher, labels, share=torch.ones(6), temperature=1000.0).backward()

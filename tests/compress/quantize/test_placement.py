@@ -26,7 +26,7 @@ def test_a_small_resnet_is_int8_from_end_to_end(residual: onnx.ModelProto, save)
     assert kinds(placement) == [
         ("Conv", "int8"), ("Relu", "absorbed"), ("Conv", "int8"), ("Clip", "absorbed"), ("Conv", "int8"),
         ("Add", "int8"), ("Relu", "absorbed"), ("MaxPool", "int8"), ("GlobalAveragePool", "int8"),
-        ("Reshape", "int8"), ("Gemm", "int8"),
+        ("Flatten", "int8"), ("Gemm", "int8"),
     ]  # fmt: skip
     # The logits stay float; pooling by maximum and flattening keep the codes of what they read.
     assert placement.tied == (("input",), ("r0",), ("r1",), ("c2",), ("r2", "m"), ("p", "f"))

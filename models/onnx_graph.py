@@ -32,11 +32,11 @@ def real(node: ir.Node, name: str, default: float) -> float:
     return default if attribute is None else attribute.as_float()
 
 
-def add_initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
+def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
     value.shape = ir.Shape(array.shape)
     value.dtype = ir.DataType.from_numpy(array.dtype)
-    model.graph.register_initializer(value)
+    graph.register_initializer(value)
     return value
 
 

@@ -1,0 +1,516 @@
+from __future__ import annotations
+
+import inspect
+import tomllib
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edgelathe.compress.augment import AUGMENTS
+from edgelathe.compress.distill.distill import distill
+from edgelathe.compress.distill.weighting import WEIGHTINGS
+from edgelathe.compress.precision import PRECISIONS
+from edgelathe.compress.prune.channels import prune_channels
+from edgelathe.compress.prune.criteria import CRITERIA, SEEDED
+from edgelathe.compress.quantize.quantize import quantize
+from edgelathe.compress.quantize.ranges import METHODS
+from edgelathe.compress.quantize.targets import TARGETS
+from edgelathe.compress.schedule import SCHEDULES
+from edgelathe.compress.train import train
+from edgelathe.errors import EdgeLatheError
+from edgelathe.recipe import (
+    STAGES,
+    BenchSection,
+    Distill,
+    PruneChannels,
+    Quantize,
+    Recipe,
+    Train,
+    bench_section,
+    load_recipe,
+    shipped_recipes,
+    stage_keys,
+)
+
+RECIPE = """\
+# a toy
+seed = 3
+
+[model]
+source = "cifar_resnet8"
+
+[data]
+source = "digits"
+
+[[stages]]
+do = "train"                # line 11
+epochs = 2
+
+[[stages]]
+do = "prune-channels"
+criterion = "fpgm"
+keep_macs = 0.5
+
+[[stages]]
+do = "quantize"
+
+[gate]
+size = "<= 0.5 x"
+"""
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., Path]:
+    def write(text: str = RECIPE, name: str = "toy.toml") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def refusal(path: Path | str | None, *overrides: str) -> str:
+    with pytest.raises(EdgeLatheError) as caught:
+        load_recipe(path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- what is read -------------------------------------------------------------------------------------------
+
+
+def test_a_recipe_becomes_typed_stages_with_the_defaults_of_their_functions(written: Callable[..., Path]) -> None:
+    recipe = load_recipe(written())
+    assert (recipe.name, recipe.seed) == ("toy", 3)
+    assert [type(stage) for stage in recipe.stages] == [Train, PruneChannels, Quantize]
+    assert stage_keys(recipe.stages[1]) == {
+        "criterion": "fpgm",
+        "keep_macs": 0.5,
+        "scope": "uniform",
+        "multiple": 1,
+        "ignore": (),
+    }
+    assert recipe.gate == {"size": "<= 0.5 x"}
+    assert recipe.bench == BenchSection()
+
+
+def test_the_name_defaults_to_the_files(written: Callable[..., Path]) -> None:
+    assert load_recipe(written(name="my-own.v2.toml")).name == "my-own.v2"
+    assert load_recipe(written('name = "other"\n' + RECIPE)).name == "other"
+
+
+def test_without_a_path_it_is_the_shipped_digits() -> None:
+    assert load_recipe() == load_recipe("digits") == load_recipe(shipped_recipes()["digits"])
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_is_valid_and_named_as_its_file(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.gate
+    assert recipe.stages[-1].do == "quantize"
+
+
+def test_shipped_recipes_are_all_found() -> None:
+    folder = Path(__file__).resolve().parent.parent / "recipes"
+    assert set(shipped_recipes()) == {path.stem for path in folder.iterdir()}
+
+
+def test_a_recipe_survives_its_own_json() -> None:
+    recipe = load_recipe("cifar10-resnet32")
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+# --- the stages are the functions ---------------------------------------------------------------------------
+
+GIVEN_BY_THE_PIPELINE = {
+    *("model", "teacher", "data", "example", "images", "output", "preprocess", "teacher_preprocess"),
+    *("objective", "state", "on_epoch", "on_progress", "progress", "title", "seed"),
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "train": train,
+    "distill": distill,
+    "prune-channels": prune_channels,
+    "quantize": quantize,
+}
+
+
+def test_every_stage_has_its_function() -> None:
+    assert FUNCTIONS.keys() == STAGES.keys()
+
+
+@pytest.mark.parametrize("do", sorted(FUNCTIONS))
+def test_the_keys_of_a_stage_are_the_keywords_of_its_function(do: str) -> None:
+    parameters = inspect.signature(FUNCTIONS[do]).parameters
+    wanted = {name: parameter.default for name, parameter in parameters.items() if name not in GIVEN_BY_THE_PIPELINE}
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in wanted)
+    fields = {name: field for name, field in STAGES[do].model_fields.items() if name != "do"}
+    assert fields.keys() == wanted.keys()
+    for name, field in fields.items():
+        assert (inspect.Parameter.empty if field.is_required() else field.default) == wanted[name], name
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "words"),
+    [
+        (Train, "schedule", SCHEDULES),
+        (Train, "augment", AUGMENTS),
+        (Train, "precision", PRECISIONS),
+        (Distill, "weighting", WEIGHTINGS),
+        (PruneChannels, "criterion", {*CRITERIA, *SEEDED}),
+        (Quantize, "target", TARGETS),
+        (Quantize, "method", METHODS),
+    ],
+)
+def test_the_words_a_key_takes_are_those_the_function_knows(stage: type, key: str, words: Any) -> None:
+    assert set(typing.get_args(typing.get_type_hints(stage)[key])) == set(words)
+
+
+# --- paths --------------------------------------------------------------------------------------------------
+
+
+def test_paths_start_at_the_recipes_folder_and_overrides_at_the_current_one(
+    written: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+    [model]
+    source = "nets/mine.py:build"
+    weights = "w.pth"
+    [teacher]
+    source = "../teacher.py:build"
+    [data]
+    source = "mydata.py:load"
+    root = "/abs/photos"
+    labels = "labels.csv"
+    """
+    path = written(text, "models/r.toml")
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(Path("models/r.toml"), ["model.weights=other.pth"])
+    assert recipe.model.source == "models/nets/mine.py:build"
+    assert recipe.model.weights == Path("other.pth")
+    assert recipe.teacher is not None
+    assert recipe.teacher.source == "models/../teacher.py:build"
+    assert recipe.data.source == "models/mydata.py:load"
+    assert (recipe.data.root, recipe.data.labels) == (Path("/abs/photos"), Path("models/labels.csv"))
+    assert load_recipe(path).model.weights == path.parent / "w.pth"
+
+
+def test_names_of_networks_and_data_sets_are_no_paths(written: Callable[..., Path]) -> None:
+    recipe = load_recipe(written('[model]\nsource = "torchvision:mobilenet_v2"\n[data]\nsource = "cifar10"\n'))
+    assert (recipe.model.source, recipe.data.source) == ("torchvision:mobilenet_v2", "cifar10")
+
+
+def test_a_tilde_is_the_home_folder(written: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    text = '[model]\nsource = "~/net.onnx"\n[data]\nsource = "folder"\nroot = "~/photos"\n'
+    recipe = load_recipe(written(text))
+    assert recipe.model.source == "/home/someone/net.onnx"
+    assert recipe.data.root == Path("/home/someone/photos")
+
+
+# --- --set --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "value"),
+    [
+        ("seed=7", "seed", 7),
+        ("name=other", "name", "other"),
+        (' name = "with-quotes" ', "name", "with-quotes"),
+        ("name=2024-01-31", "name", "2024-01-31"),
+        ("stages.0.epochs=9", "stages.0.epochs", 9),
+        ("stages.0.lr=1e-3", "stages.0.lr", 0.001),
+        ("stages.0.compiled=true", "stages.0.compiled", True),
+        ("stages.0.compiled=auto", "stages.0.compiled", "auto"),
+        ("stages.1.keep_macs=0.25", "stages.1.keep_macs", 0.25),
+        ('stages.1.ignore=["conv1", "layer1"]', "stages.1.ignore", ("conv1", "layer1")),
+        ("data.root=some/folder", "data.root", Path("some/folder")),
+        ("data.root=2024-01-31", "data.root", Path("2024-01-31")),
+        ("data.root=a=b", "data.root", Path("a=b")),
+        ("bench.threads=[1, 2]", "bench.threads", (1, 2)),
+        ("model.arguments.width=8", "model.arguments", {"width": 8}),
+        ("model.arguments={width = 8}", "model.arguments", {"width": 8}),
+        ("export={opset = 20}", "export.opset", 20),
+        ("gate.latency=<= 0.9 x", "gate.latency", "<= 0.9 x"),
+        ("stages=[]", "stages", ()),
+    ],
+)
+def test_an_override_sets_one_key(written: Callable[..., Path], override: str, place: str, value: object) -> None:
+    found: Any = load_recipe(written(), [override])
+    for part in place.split("."):
+        found = (
+            found[int(part)] if part.isdecimal() else found[part] if isinstance(found, dict) else getattr(found, part)
+        )
+    assert found == value
+    assert type(found) is type(value) or isinstance(found, Path)
+
+
+def test_the_last_override_of_a_key_holds(written: Callable[..., Path]) -> None:
+    assert load_recipe(written(), ["seed=1", "seed=2"]).seed == 2
+
+
+HELP = "write for example --set stages.0.keep_macs=0.4."
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("seed", "it is not of the form key.path=value"),
+        ("=5", "it is not of the form key.path=value"),
+        ("data..root=5", "it is not of the form key.path=value"),
+        (".seed=5", "it is not of the form key.path=value"),
+        ("stages.3.lr=1", "there is no stage 3: the recipe has stages 0 to 2"),
+        ("stages.-1.lr=1", "there is no stage -1: the recipe has stages 0 to 2"),
+        ("stages.last.lr=1", "there is no stage last: the recipe has stages 0 to 2"),
+        ("stages.0=1", "a whole stage cannot be set, only a key of it, as in stages.0.epochs=10"),
+        ("stages.9=1", "there is no stage 9: the recipe has stages 0 to 2"),
+        ("seed.x=1", "seed holds no keys"),
+        ("model.source.x.y=1", "model.source holds no keys"),
+        ("stages.1.ignore.0=conv1", "stages.1.ignore is a list and is set as a whole, as in stages.1.ignore=[1, 2]"),
+    ],
+)
+def test_a_wrong_override_says_why(written: Callable[..., Path], override: str, why: str) -> None:
+    path = written(RECIPE.replace('"fpgm"', '"fpgm"\nignore = ["conv1"]'))
+    assert refusal(path, override) == f'Cannot use "--set {override}": {why}; {HELP}'
+
+
+def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path]) -> None:
+    path = written('[model]\nsource = "cifar_resnet8"\n')
+    assert refusal(path, "stages.0.lr=1") == (
+        f'Cannot use "--set stages.0.lr=1": there is no stage 0: the recipe has no stages; {HELP}'
+    )
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        # unknown keys, with the nearest word and the line
+        ("keep_macs", "keep_mac", 'Unknown key "stages.1.keep_mac" in {file}, line 17: did you mean "keep_macs"?'),
+        ("keep_macs", "keep-macs", 'Unknown key "stages.1.keep-macs" in {file}, line 17: did you mean "keep_macs"?'),
+        ("keep_macs", "Keep_MACs", 'Unknown key "stages.1.Keep_MACs" in {file}, line 17: did you mean "keep_macs"?'),
+        ("seed = 3", "sed = 3", 'Unknown key "sed" in {file}, line 2: did you mean "seed"?'),
+        ("seed = 3", "export.opsett = 3", 'Unknown key "export.opsett" in {file}, line 2: did you mean "opset"?'),
+        ("seed = 3", '"odd key" = 3', 'Unknown key "odd key" in {file}, line 2: did you mean "model"?'),
+        (
+            "epochs = 2",
+            "epochs = 2\nfloat = 1",
+            'Unknown key "stages.0.float" in {file}, line 13: valid are: augment, batch, compiled, decay_norms, do, '
+            "epochs, evaluate, label_smoothing, lr, momentum, precision, schedule, threads, warmup, weight_decay.",
+        ),
+        # unknown sections: the misspelt one is said, not that the right one is missing
+        ("[data]", "[dataa]", 'Unknown key "dataa" in {file}, line 7: did you mean "data"?'),
+        ("[model]", "[Model]", 'Unknown key "Model" in {file}, line 4: did you mean "model"?'),
+        ("[gate]", "[gate_]", 'Unknown key "gate_" in {file}, line 22: did you mean "gate"?'),
+        # unknown stages
+        ('"train" ', '"trian" ', 'Unknown stage "trian" at stages.0.do in {file}, line 11: did you mean "train"?'),
+        (
+            '"quantize"',
+            '"brew"',
+            'Unknown stage "brew" at stages.2.do in {file}, line 20: '
+            "valid are: distill, prune-channels, quantize, train.",
+        ),
+        (
+            'do = "quantize"',
+            'target = "x86-vnni"',
+            'Stage stages.2 in {file}, line 19 does not say what to do: add do = "quantize" or another stage\'s name.',
+        ),
+        # unknown values
+        ('"fpgm"', '"fpgn"', 'Unknown value "fpgn" for stages.1.criterion in {file}, line 16: did you mean "fpgm"?'),
+        (
+            '"fpgm"',
+            '"best"',
+            'Unknown value "best" for stages.1.criterion in {file}, line 16: valid are: fpgm, l1, l2, random.',
+        ),
+        # wrong types
+        (
+            "epochs = 2",
+            'epochs = "x"',
+            "Wrong value 'x' for stages.0.epochs in {file}, line 12: it must be a whole number.",
+        ),
+        (
+            "epochs = 2",
+            "epochs = 2.5",
+            "Wrong value 2.5 for stages.0.epochs in {file}, line 12: it must be a whole number.",
+        ),
+        (
+            "keep_macs = 0.5",
+            "keep_macs = [1]",
+            "Wrong value [1] for stages.1.keep_macs in {file}, line 17: it must be a number.",
+        ),
+        (
+            "keep_macs = 0.5",
+            "keep_macs = nan",
+            "Wrong value nan for stages.1.keep_macs in {file}, line 17: it must be a finite number.",
+        ),
+        (
+            "epochs = 2",
+            'epochs = 2\ncompiled = "maybe"',
+            "Wrong value 'maybe' for stages.0.compiled in {file}, line 13: it must be true or false or \"auto\".",
+        ),
+        ("seed = 3", "seed = -3", "Wrong value -3 for seed in {file}, line 2: it must be 0 or more."),
+        ("seed = 3", "bench.seconds = 0", "Wrong value 0 for bench.seconds in {file}, line 2: it must be above 0."),
+        (
+            "seed = 3",
+            "bench.threads = []",
+            "Wrong value [] for bench.threads in {file}, line 2: it must be a list that is not empty.",
+        ),
+        (
+            "seed = 3",
+            "bench.runtimes = 'x'",
+            "Wrong value 'x' for bench.runtimes in {file}, line 2: it must be a list.",
+        ),
+        (
+            'size = "<= 0.5 x"',
+            "size = 5",
+            "Wrong value 5 for gate.size in {file}, line 23: it must be a text or a list.",
+        ),
+        ('[data]\nsource = "digits"', "", None),
+        (
+            'source = "digits"',
+            "root = 5",
+            "Wrong value 5 for data.root in {file}, line 8: it must be a path.",
+        ),
+        (
+            'source = "cifar_resnet8"',
+            "arguments.widths = {a = 1}",
+            "Wrong value {{'a': 1}} for model.arguments.widths in {file}, line 5: "
+            "it must be true or false, a whole number, a number, a text or a list.",
+        ),
+        # what is missing
+        ("epochs = 2\n", "\n", 'Missing key "stages.0.epochs" in {file}, line 10: add it.'),
+        ('[model]\nsource = "cifar_resnet8"', "", 'Missing key "model" in {file}: add it.'),
+        # the name
+        (
+            "seed = 3",
+            'name = "a/b"',
+            'The name "a/b" in {file}, line 2 cannot name a folder: use letters, digits, ".", "_" and "-".',
+        ),
+        (
+            "seed = 3",
+            'name = ".."',
+            'The name ".." in {file}, line 2 cannot name a folder: use letters, digits, ".", "_" and "-".',
+        ),
+        # what makes no sense together
+        (
+            'do = "train"  ',
+            'do = "quantize"\n[[stages]]\ndo = "train"',
+            "The recipe {file} cannot run: stages.1 (train) works on the float network and must come before quantize.",
+        ),
+        (
+            '"cifar_resnet8"',
+            '"net.onnx"',
+            "The recipe {file} cannot run: stages.0 (train) needs a PyTorch network, and model.source is an ONNX file;"
+            " an ONNX file can be quantized, measured and gated.",
+        ),
+    ],
+)
+def test_a_wrong_recipe_says_where_and_what(
+    written: Callable[..., Path], old: str, new: str, sentence: str | None
+) -> None:
+    assert RECIPE.count(old) == 1, "the test itself is wrong"
+    path = written(RECIPE.replace(old, new))
+    if sentence is None:
+        assert load_recipe(path).data.source == "digits"
+    else:
+        assert refusal(path) == sentence.format(file=path)
+
+
+def test_weights_beside_an_onnx_file_are_refused(written: Callable[..., Path]) -> None:
+    path = written('[model]\nsource = "net.onnx"\nweights = "w.pth"\n')
+    assert refusal(path) == (
+        f"The recipe {path} cannot run: model.weights is for PyTorch networks; an ONNX file brings its own."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "stages = 3",
+            "Wrong value 3 for stages in {file}, line 1: it must be a list of tables, each under [[stages]].",
+        ),
+        (
+            '[stages]\ndo = "train"',
+            "Wrong value {{'do': 'train'}} for stages in {file}, line 1: "
+            "it must be a list of tables, each under [[stages]].",
+        ),
+        ("stages = [3]", "Wrong value 3 for stages.0 in {file}, line 1: it must be a table."),
+        ('data = "digits"', "Wrong value 'digits' for data in {file}, line 1: it must be a table."),
+        (
+            'stages = [{do = "quantize", metod = "mse"}]',
+            'Unknown key "stages.0.metod" in {file}, line 1: did you mean "method"?',
+        ),
+    ],
+)
+def test_a_section_of_the_wrong_kind(written: Callable[..., Path], text: str, sentence: str) -> None:
+    path = written(f'{text}\n[model]\nsource = "cifar_resnet8"\n')
+    assert refusal(path) == sentence.format(file=path)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        (
+            "stages.1.keep_mac=1",
+            'Unknown key "stages.1.keep_mac" in --set stages.1.keep_mac=1: did you mean "keep_macs"?',
+        ),
+        (
+            "stages.0.epochs=x",
+            "Wrong value 'x' for stages.0.epochs in --set stages.0.epochs=x: it must be a whole number.",
+        ),
+        ("stages.0.do=trian", 'Unknown stage "trian" at stages.0.do in --set stages.0.do=trian: did you mean "train"?'),
+        (
+            "stages.1.criterion=fpg",
+            'Unknown value "fpg" for stages.1.criterion in --set stages.1.criterion=fpg: did you mean "fpgm"?',
+        ),
+        ("bench={sed = 1}", 'Unknown key "bench.sed" in --set bench={{sed = 1}}: did you mean "seconds"?'),
+        ("benhc.seconds=1", 'Unknown key "benhc" in --set benhc.seconds=1: did you mean "bench"?'),
+        ("name=", 'The name "" in --set name= cannot name a folder: use letters, digits, ".", "_" and "-".'),
+        ("stages=3", "Wrong value 3 for stages in --set stages=3: it must be a list of tables, each under [[stages]]."),
+    ],
+)
+def test_what_an_override_breaks_names_the_override(written: Callable[..., Path], override: str, sentence: str) -> None:
+    assert refusal(written(), override) == sentence.replace("{{", "{").replace("}}", "}")
+
+
+def test_the_override_that_holds_is_named(written: Callable[..., Path]) -> None:
+    assert refusal(written(), "seed=1", "seed=x", "seed=y") == (
+        "Wrong value 'y' for seed in --set seed=y: it must be a whole number."
+    )
+
+
+def test_a_missing_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    assert refusal(path) == f"Cannot read the recipe {path}: there is no such file; check the path."
+    assert refusal(tmp_path) == f"Cannot read the recipe {tmp_path}: there is no such file; check the path."
+    assert refusal("digit") == 'Unknown recipe "digit": did you mean "digits"?'
+    assert refusal("soup") == f'Unknown recipe "soup": valid are: {", ".join(sorted(shipped_recipes()))}.'
+
+
+def test_a_recipe_that_is_no_toml(written: Callable[..., Path], tmp_path: Path) -> None:
+    path = written("[model\nsource = 1\n")
+    with pytest.raises(tomllib.TOMLDecodeError) as reason:
+        tomllib.loads(path.read_text())
+    assert refusal(path) == f"Cannot read the recipe {path}: it is not valid TOML ({reason.value}); mend that line."
+    path.write_bytes(b"\xff\xfe\x00")
+    assert refusal(path).startswith(f"Cannot read the recipe {path}: it is not valid TOML ('utf-8' codec can't decode")
+    path.write_text("x = " + "[" * 5000)
+    assert refusal(path).startswith(f"Cannot read the recipe {path}: it is not valid TOML (")
+
+
+def test_settings_of_a_measurement_given_as_keywords() -> None:
+    assert bench_section(threads=[1, 2], seconds=3) == BenchSection(threads=(1, 2), seconds=3.0)
+    for keys, sentence in (
+        ({"seconds": 0.0}, "Cannot measure with seconds = 0.0: it must be above 0."),
+        ({"batch": 0}, "Cannot measure with batch = 0: it must be 1 or more."),
+        ({"threads": ()}, "Cannot measure with threads = (): it must be a list that is not empty."),
+    ):
+        with pytest.raises(EdgeLatheError) as caught:
+            bench_section(**keys)
+        assert str(caught.value) == sentence
