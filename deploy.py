@@ -107,7 +107,5 @@ def onnx_preprocess(
 
     Raises EdgeLatheError for a missing or damaged file and for figures that cannot be used.
     """
-    if not path.is_file():
-        raise errors.missing_file("the ONNX model", path)
     known, (channels, _, _) = read_metadata(path), data.shape
     return normalisation(channels, mean or known.mean or data.preprocess.mean, std or known.std or data.preprocess.std)

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import errors
 from .bench.graph import inspect_graph
 from .bench.records import Record
 from .compress.quantize.quantize import quantize
@@ -68,6 +69,8 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> list[Step]:
             pruned, cut = prune_channels(network.model, example, seed=recipe.seed, **stage_keys(stage))
             network = network.becomes(pruned, network.origin)
             macs, parameters = cut.macs_after, cut.parameters_after
+        if isinstance(stage, Train | Distill) and data.train is None:
+            raise errors.no_training_images(data.name, stage.do)
         if not isinstance(stage, Quantize):
             steps.append(Step(what=_describe(stage), parameters=parameters, macs=macs))
     path = folder / "float.onnx"

@@ -151,6 +151,8 @@ class Recipe(Section):
                     f"stages.{number} ({stage.do}) needs a PyTorch network, and model.source is an ONNX file;"
                     " an ONNX file can be quantized, measured and gated"
                 )
+        if self.teacher is not None and not any(stage.do == "distill" for stage in self.stages):
+            raise ValueError("teacher names a network, and no stage distils from it")
         if self.model.is_onnx and self.model.weights is not None:
             raise ValueError("model.weights is for PyTorch networks; an ONNX file brings its own")
         return self

@@ -93,7 +93,12 @@ def _trained(model: nn.Module, result: TrainResult, done: str, data: Dataset) ->
     count = len(result.epochs)
     right = f"{result.test_accuracy:.2%} of {len(data.test)} test images right after the last one"
     summary = f"{done} for {count} epoch{'s' * (count > 1)}: {right}"
-    facts = {"precision": result.precision, "compiled": result.compiled, "threads": result.threads}
+    facts = {
+        "precision": result.precision,
+        "compiled": result.compiled,
+        "threads": result.threads,
+        "images_per_second": dict(result.images_per_second),
+    }
     return Outcome(model, summary, facts, epochs=tuple(asdict(epoch) for epoch in result.epochs))
 
 

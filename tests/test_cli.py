@@ -244,7 +244,7 @@ def test_an_interrupt_ends_with_130_and_a_hint(command: Callable[..., Any], monk
 
 
 def test_a_signal_ends_a_training_and_the_same_command_continues(tmp_path: Path, toy_recipe: str) -> None:
-    (tmp_path / "toy.toml").write_text(toy_recipe.replace("epochs = 2", "epochs = 100000"))
+    (tmp_path / "toy.toml").write_text(toy_recipe.replace("epochs = 4", "epochs = 100000"))
     argv = [sys.executable, "-c", "from edgelathe.cli import main; main()", "run", "toy.toml"]
     with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

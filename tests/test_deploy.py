@@ -98,5 +98,5 @@ def test_normalisation_is_the_callers_then_the_files_then_the_datas(
     assert onnx_preprocess(source, silent) == data.preprocess
     with pytest.raises(EdgeLatheError, match=r"^Cannot normalise by mean = \[0.1, 0.2\]: give 1 finite values"):
         onnx_preprocess(path, data, (0.1, 0.2))
-    with pytest.raises(EdgeLatheError, match=r"^Cannot read the ONNX model none.onnx: there is no such file"):
+    with pytest.raises(EdgeLatheError, match=r"^Cannot read the model none.onnx: there is no such file"):
         onnx_preprocess(Path("none.onnx"), data)

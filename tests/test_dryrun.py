@@ -3,7 +3,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from edgelathe.bench.report import read_report
@@ -25,7 +24,7 @@ def test_the_plan_predicts_what_the_run_then_makes(recipe: Callable[..., Recipe]
     steps = plan(recipe()).steps
     assert [step.what for step in steps] == [
         "load cifar_resnet8",
-        "train for 2 epochs",
+        "train for 4 epochs",
         "prune-channels by fpgm to 50% of the MACs",
         "distill for 1 epoch",
         "export to ONNX",
@@ -83,12 +82,30 @@ def test_it_refuses_what_a_run_would_refuse(recipe: Callable[..., Recipe], overr
     assert str(caught.value).startswith(sentence)
 
 
-def test_it_refuses_to_calibrate_on_test_images(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    (tmp_path / "only_test.py").write_text(
-        "import numpy as np\n"
-        "def load():\n"
-        "    return None, None, np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 10\n"
-    )
-    overrides: list[Any] = [f"data.source={tmp_path}/only_test.py:load", 'stages=[{do = "quantize"}]']
-    with pytest.raises(EdgeLatheError, match=r"^Cannot calibrate on load: it has no training images"):
-        plan(recipe(*overrides, "data.limit_train=1"))
+ONLY_TEST = """
+import numpy as np
+
+def load():
+    return None, None, np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 10
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "sentence"),
+    [
+        (
+            'do = "quantize"',
+            "Cannot calibrate on load: it has no training images, and test images must not be calibrated on; "
+            "set holdout to put some of them apart.",
+        ),
+        ('do = "train", epochs = 1', "Cannot train on load: it has no training images; give some."),
+        ('do = "distill", epochs = 1', "Cannot distill on load: it has no training images; give some."),
+    ],
+)
+def test_it_refuses_stages_that_need_training_images(
+    recipe: Callable[..., Recipe], tmp_path: Path, stage: str, sentence: str
+) -> None:
+    (tmp_path / "only_test.py").write_text(ONLY_TEST)
+    with pytest.raises(EdgeLatheError) as caught:
+        plan(recipe(f"data.source={tmp_path}/only_test.py:load", f"stages=[{{{stage}}}]"))
+    assert str(caught.value) == sentence

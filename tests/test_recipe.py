@@ -181,6 +181,9 @@ def test_paths_start_at_the_recipes_folder_and_overrides_at_the_current_one(
     weights = "w.pth"
     [teacher]
     source = "../teacher.py:build"
+    [[stages]]
+    do = "distill"
+    epochs = 1
     [data]
     source = "mydata.py:load"
     root = "/abs/photos"
@@ -401,6 +404,11 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
             'do = "train"  ',
             'do = "quantize"\n[[stages]]\ndo = "train"',
             "The recipe {file} cannot run: stages.1 (train) works on the float network and must come before quantize.",
+        ),
+        (
+            "[data]",
+            '[teacher]\nsource = "cifar_resnet20"\n[data]',
+            "The recipe {file} cannot run: teacher names a network, and no stage distils from it.",
         ),
         (
             '"cifar_resnet8"',

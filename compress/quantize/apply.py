@@ -33,7 +33,7 @@ def apply_plan(model: ir.Model, plan: QuantPlan) -> ir.Model:
     values = {str(value.name): value for value in _all_values(copy)}
     for name, codes in plan.codes.items():
         _quantize_value(copy, values[name], codes, on_codes)
-    for node in on_codes:
+    for node in int8:  # in graph order: a set's order would change the file from run to run
         if node.op_type == "Pad":
             _pad_with_zero_point(copy, node, plan)
     ir.passes.common.RemoveUnusedNodesPass()(copy)

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import edgelathe
+import pytest
+from edgelathe.bench.records import Report
+from edgelathe.bench.report import read_report
+from edgelathe.recipe import load_recipe
+
+STAGES = ("1-train", "2-prune-channels", "3-distill", "4-export", "5-quantize", "6-bench")
+Run = Callable[..., tuple[list[str], Report]]
+
+
+@pytest.fixture
+def workplace(toy_run: Path, tmp_path: Path) -> Path:
+    """A copy of the folder that holds toy.toml and its finished run."""
+    return shutil.copytree(toy_run.parent.parent, tmp_path / "work")
+
+
+@pytest.fixture
+def run(workplace: Path) -> Run:
+    """Runs the toy recipe in there again; returns what was said and the report."""
+
+    def again(*overrides: str) -> tuple[list[str], Report]:
+        said: list[str] = []
+        recipe = load_recipe(workplace / "toy.toml", overrides)
+        return said, edgelathe.run(recipe, runs=workplace / "runs", say=said.append)[0]
+
+    return again
+
+
+def done_again(said: list[str]) -> list[str]:
+    """The stages that were not found finished."""
+    names = ("train", "prune-channels", "distill", "export", "quantize", "bench")
+    assert sum(line.partition(":")[0] in names for line in said) >= 1
+    return [line for line in said if line in names]
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.parent != folder}
+
+
+# --- one run ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_holds_one_whole_folder_per_stage_and_the_report(toy_run: Path) -> None:
+    assert sorted(path.name for path in toy_run.iterdir()) == [
+        ".lock", *STAGES, "report.html", "report.json", "report.md",
+    ]  # fmt: skip
+    inside = {str(path.relative_to(toy_run)) for path in toy_run.rglob("*") if path.is_file()}
+    assert {f"{stage}/{name}" for stage in STAGES for name in ("key.json", "record.json")} <= inside
+    assert {path for path in inside if path.endswith((".onnx", ".safetensors", "plan.json", ".npz"))} == {
+        "1-train/network/model.safetensors",
+        "2-prune-channels/network/model.safetensors",
+        "2-prune-channels/plan.json",
+        "3-distill/network/model.safetensors",
+        "4-export/float-dense.onnx",
+        "4-export/float-dense.vectors.npz",
+        "4-export/float-pruned.onnx",
+        "4-export/float-pruned.vectors.npz",
+        "5-quantize/int8-pruned.onnx",
+        "5-quantize/plan.json",
+    }
+
+
+def test_the_report_tells_the_whole_road(toy_run: Path) -> None:
+    report = read_report(toy_run)
+    assert (report.name, report.reference) == ("toy", "float dense")
+    assert [stage.folder for stage in report.stages] == list(STAGES)
+    train, prune, distill, export, quantize, bench = report.stages
+    assert ([epoch.epoch for epoch in train.epochs], len(distill.epochs)) == ([1, 2, 3, 4], 1)
+    assert train.settings["lr"] == 0.1
+    assert {width.layer for width in prune.widths if width.after < width.before}
+    assert export.summary.startswith("ONNX equals PyTorch within ")
+    assert "convolutions" in quantize.summary
+    assert bench.summary == "Measured 3 files"
+    dense, pruned, int8 = report.candidates
+    assert [candidate.file for candidate in report.candidates] == [
+        "4-export/float-dense.onnx", "4-export/float-pruned.onnx", "5-quantize/int8-pruned.onnx",
+    ]  # fmt: skip
+    assert pruned.facts.macs <= 0.5 * dense.facts.macs
+    assert int8.facts.file_bytes <= 0.5 * pruned.facts.file_bytes
+    assert int8.facts.int8_macs == int8.facts.macs
+    assert {node.outcome for node in int8.nodes} == {"int8"}
+    assert dense.accuracy is not None
+    assert dense.accuracy.total == 120
+    assert dense.accuracy.top1 > 0.3
+    assert report.gate is not None
+    assert (report.gate.candidate, report.gate.exit_code) == ("int8 pruned", 0)
+    assert report.data == {
+        "name": "digits",
+        "classes": 10,
+        "train": 640,
+        "test": 120,
+        "shape": [1, 8, 8],
+        "fingerprint": report.data["fingerprint"],
+    }
+
+
+def test_nothing_in_the_files_names_the_machine(toy_run: Path) -> None:
+    folder = str(toy_run.parent.parent).encode()
+    for path in toy_run.rglob("*"):
+        if path.is_file():
+            assert folder not in path.read_bytes(), path
+
+
+# --- again --------------------------------------------------------------------------------------------------
+
+
+def test_running_again_redoes_nothing_and_gives_the_same_report(run: Run, workplace: Path) -> None:
+    folder = workplace / "runs" / "toy"
+    before, report = times(folder), (folder / "report.json").read_bytes()
+    said, _ = run()
+    assert done_again(said) == []
+    assert times(folder) == before
+    assert (folder / "report.json").read_bytes() == report
+
+
+@pytest.mark.parametrize(
+    ("override", "redone"),
+    [
+        ("gate.size=<= 1 kB", []),
+        ("bench.seconds=0.05", ["bench"]),
+        ("stages.3.method=minmax", ["quantize", "bench"]),
+    ],
+)
+def test_a_changed_key_keeps_the_stages_before_it(run: Run, workplace: Path, override: str, redone: list[str]) -> None:
+    folder = workplace / "runs" / "toy"
+    before = times(folder)
+    said, report = run(override)
+    assert done_again(said) == redone
+    kept = STAGES[: len(STAGES) - len(redone)]
+    after = times(folder)
+    for path, time_ns in before.items():
+        if Path(path).relative_to(folder).parts[0] in kept:
+            assert after[path] == time_ns
+    assert [stage.folder for stage in report.stages] == list(STAGES)
+
+
+def test_the_name_and_place_of_a_recipe_change_nothing(run: Run, workplace: Path) -> None:
+    (workplace / "deeper").mkdir()
+    shutil.move(workplace / "toy.toml", workplace / "deeper" / "other.toml")
+    said: list[str] = []
+    edgelathe.run(workplace / "deeper" / "other.toml", runs=workplace / "runs", say=said.append)
+    assert done_again(said) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "harm"),
+    [
+        ("5-quantize/int8-pruned.onnx", "truncated"),
+        ("6-bench/measured.json", "gone"),
+    ],
+)
+def test_a_damaged_artifact_is_made_again(run: Run, workplace: Path, file: str, harm: str) -> None:
+    path = workplace / "runs" / "toy" / file
+    good = path.read_bytes()
+    path.unlink() if harm == "gone" else path.write_bytes(good[:-9])
+    said, _ = run()
+    assert done_again(said) == [file.split("-", 1)[1].split("/")[0]]
+    if file.endswith(".onnx"):
+        assert path.read_bytes() == good
+
+
+# --- other roads --------------------------------------------------------------------------------------------
+
+
+def test_several_schemes_are_candidates_side_by_side(run: Run) -> None:
+    quantize = '{do = "quantize", per_channel = %s}'
+    stages = [quantize % "true", quantize % "false"]
+    said, report = run("model.source=cifar_resnet8", f"stages=[{', '.join(stages)}]", "gate={}")
+    assert done_again(said) == ["export", "quantize", "quantize", "bench"]
+    assert [candidate.name for candidate in report.candidates] == ["float", "int8 1", "int8 2"]
+    assert report.gate is None
+
+
+def test_distilling_from_another_teacher_without_pruning(run: Run, toy_recipe: str, workplace: Path) -> None:
+    text = toy_recipe.replace('[[stages]]\ndo = "prune-channels"\n', "")
+    (workplace / "toy.toml").write_text(text)
+    said, report = run('teacher={source = "cifar_resnet8", arguments = {width = 8}}')
+    assert done_again(said) == ["distill", "export", "quantize", "bench"]
+    assert [candidate.name for candidate in report.candidates] == ["float dense", "float distilled", "int8 distilled"]
+
+
+MINE = """
+import torch
+from torch import nn
+from layers import block
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.body = nn.Sequential(block(in_channels, 8), block(8, 8))
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+def build(num_classes, in_channels):
+    return Net(num_classes, in_channels)
+"""
+LAYERS = """
+from torch import nn
+
+def block(inputs, outputs):
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+"""
+DATA = """
+import numpy as np
+from sklearn.datasets import load_digits
+
+def load(root):
+    assert (root / "here").exists()
+    digits = load_digits()
+    x = (digits.images / 16).astype(np.float32)
+    return x[:600], digits.target[:600], x[600:700], digits.target[600:700]
+"""
+OWN_RECIPE = """
+[model]
+source = "mine.py:build"
+[data]
+source = "data.py:load"
+root = "photos"
+calibration = 32
+[[stages]]
+do = "train"
+epochs = 1
+batch = 64
+precision = "float32"
+threads = 1
+[[stages]]
+do = "prune-channels"
+[[stages]]
+do = "quantize"
+[bench]
+seconds = 0.1
+memory = false
+"""
+
+
+def test_a_users_own_network_and_data_in_a_folder_called_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models"
+    (folder / "photos").mkdir(parents=True)
+    (folder / "photos" / "here").write_text("")
+    for name, text in (("mine.py", MINE), ("layers.py", LAYERS), ("data.py", DATA), ("net.toml", OWN_RECIPE)):
+        (folder / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    report, where = edgelathe.run("models/net.toml", say=said.append)
+    assert where == Path("runs/net")
+    assert [candidate.name for candidate in report.candidates] == ["float dense", "float pruned", "int8 pruned"]
+    assert report.candidates[1].facts.macs <= 0.5 * report.candidates[0].facts.macs
+    said.clear()
+    edgelathe.run(tmp_path / "models" / "net.toml", say=said.append)
+    assert done_again(said) == [], "from another place it is the same recipe"
+    assert not list(folder.rglob("__pycache__"))
+
+
+def test_two_runs_of_one_name_keep_out_of_each_others_way(workplace: Path, refused: Callable[..., str]) -> None:
+    from edgelathe.runfolder import locked
+
+    folder = workplace / "runs" / "toy"
+    with locked(folder):
+        assert refused("run", workplace / "toy.toml", "--runs", workplace / "runs") == (
+            f"Cannot run in {folder}: another process is running there; wait for it or give the recipe another name."
+        )
+
+
+# --- kills --------------------------------------------------------------------------------------------------
+
+
+def artifacts(folder: Path) -> dict[str, bytes]:
+    kinds = ("*.onnx", "*.safetensors", "plan.json", "*.npz", "structure.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for kind in kinds for path in folder.rglob(kind)}
+
+
+MOMENTS = ("1-train.partial/training/checkpoint.safetensors", *(f"{stage}.partial" for stage in STAGES))
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_with_the_same_files(
+    toy_run: Path, toy_recipe: str, tmp_path: Path
+) -> None:
+    (tmp_path / "toy.toml").write_text(toy_recipe)
+    run = tmp_path / "runs" / "toy"
+    argv = [sys.executable, "-c", "from edgelathe.cli import main; main()", "run", "toy.toml", "--quiet"]
+    chance = random.Random(19)
+    # Each is a short while after a file has appeared, so that it is the same one on a slow machine.
+    for moment in sorted(chance.sample(MOMENTS, 3)):
+        wait, stage = chance.uniform(0, 0.4), moment.partition(".")[0]
+        with subprocess.Popen(argv, cwd=tmp_path) as process:
+            while not (run / moment).exists() and not (run / stage).exists():
+                assert process.poll() is None, f"the run ended before {moment}"
+                time.sleep(0.005)
+            time.sleep(wait)
+            os.kill(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL, f"the run was over before it was killed in {stage}"
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert artifacts(run) == artifacts(toy_run)
+    assert {path.name for path in run.iterdir()} == {path.name for path in toy_run.iterdir()}
+    left = [str(path) for path in run.rglob("*") if path.name.endswith(".aside") or ".partial" in str(path)]
+    assert left == []
+    facts = {file["name"]: file["facts"] for file in json.loads((run / "report.json").read_text())["candidates"]}
+    assert facts == {
+        candidate.name: candidate.facts.model_dump(mode="json") for candidate in read_report(toy_run).candidates
+    }

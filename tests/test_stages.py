@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from edgelathe.data import Dataset, load_data
+from edgelathe.networks import Network, load_source
+from edgelathe.recipe import STAGES as RECIPE_STAGES
+from edgelathe.recipe import Distill, ModelSection, PruneChannels, Quantize, Train
+from edgelathe.runfolder import SCRATCH
+from edgelathe.stages import STAGES, Context, run_distill, run_prune_channels, run_train
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_data("digits", limit_train=64, limit_test=20)
+
+
+@pytest.fixture(scope="module")
+def network(data: Dataset) -> Network:
+    return load_source(ModelSection(source="cifar_resnet8", arguments={"width": 4}), data, seed=0)
+
+
+@pytest.fixture
+def context(data: Dataset, network: Network, tmp_path: Path) -> Context:
+    return Context(data, 0, network, tmp_path, progress=False)
+
+
+def state(network: Network) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.model.state_dict().items()}
+
+
+def test_every_stage_but_quantize_changes_a_pytorch_network() -> None:
+    assert STAGES.keys() == set(RECIPE_STAGES.values()) - {Quantize}
+
+
+@pytest.mark.parametrize(
+    ("stage", "done"),
+    [
+        (Train(do="train", epochs=1, batch=32, precision="float32", threads=1), "Trained for 1 epoch: "),
+        (Distill(do="distill", epochs=2, batch=32, precision="float32", threads=1), "Distilled for 2 epochs: "),
+    ],
+)
+def test_training_stages_work_on_a_copy_and_keep_their_state(
+    stage: Train | Distill, done: str, network: Network, context: Context
+) -> None:
+    before = state(network)
+    outcome = STAGES[type(stage)](stage, network, context)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.model.state_dict().items())
+    assert not torch.equal(outcome.model.state_dict()["conv1.weight"], before["conv1.weight"])
+    assert outcome.summary.startswith(done)
+    assert outcome.summary.endswith(" of 20 test images right after the last one")
+    assert outcome.facts == {"precision": "float32", "compiled": False, "threads": 1, "images_per_second": {}}
+    assert [epoch["epoch"] for epoch in outcome.epochs] == list(range(1, stage.epochs + 1))
+    assert (context.folder / SCRATCH / "checkpoint.safetensors").is_file()
+
+
+def test_what_was_measured_to_choose_the_number_format_is_kept(network: Network, context: Context) -> None:
+    facts = run_train(Train(do="train", epochs=1, batch=32, threads=1), network, context).facts
+    assert facts["images_per_second"].keys() == {"float32", "bf16"}
+    assert facts["precision"] in ("float32", "bf16")
+
+
+def test_a_training_that_was_interrupted_ends_the_same(network: Network, context: Context, tmp_path: Path) -> None:
+    stage = Train(do="train", epochs=2, batch=32, precision="float32", threads=1)
+    whole = run_train(stage, network, context).model.state_dict()
+    again = run_train(stage, network, context).model.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in whole.items())
+
+
+def test_distilling_learns_from_the_teacher_of_the_context(network: Network, context: Context) -> None:
+    stage = Distill(do="distill", epochs=1, batch=32, precision="float32", threads=1, alpha=1.0)
+    own = run_distill(stage, network, context).epochs[0]["loss"]
+    assert own == pytest.approx(0.0, abs=0.3), "a network that learns from itself has little to learn"
+
+
+def test_pruning_writes_its_plan_and_says_what_is_left(network: Network, context: Context) -> None:
+    stage = PruneChannels(do="prune-channels", keep_macs=0.6, criterion="l1")
+    outcome = run_prune_channels(stage, network, context)
+    plan = json.loads((context.folder / "plan.json").read_text())
+    assert (plan["criterion"], plan["macs_after"]) == ("l1", outcome.facts["macs_after"])
+    share = outcome.facts["macs_after"] / outcome.facts["macs_before"]
+    assert 0.3 < share <= 0.6
+    assert outcome.summary.startswith(f"Removed channels by l1: {share:.1%} of MACs and ")
+    assert any(width["after"] < width["before"] for width in outcome.widths)
+    assert all(width["reason"] for width in outcome.widths if width["after"] == width["before"])
