@@ -18,6 +18,7 @@ from .bench.report import write_report
 from .candidates import Deployable, check, measure
 from .data import Dataset, Preprocess, load_data
 from .deploy import export_networks, file_name, onnx_preprocess, quantize_file
+from .export.metadata import without_folders
 from .files import sha256_file, write_atomic
 from .recipe import Quantize, Recipe
 from .runfolder import StageFolder, find_stage, finish_stage, locked, stage_key
@@ -56,7 +57,7 @@ def run(
             tool_version=__version__,
             data=_data_facts(data),
             environment=Environment.model_validate(measured["environment"]),
-            recipe=recipe.model_dump(mode="json"),
+            recipe={key: without_folders(value) for key, value in recipe.model_dump(mode="json").items()},
             stages=tuple(steps.records),
             candidates=candidates,
             reference=candidates[0].name,

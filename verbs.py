@@ -181,13 +181,17 @@ def gate(
 ) -> GateVerdict:
     """Judge a run's report by the budgets in `budget` (default: those of its recipe).
 
-    Raises EdgeLatheError where nothing can be judged: missing files, no budgets, unknown metrics.
+    Given a run's folder, the judged model must still be there with the bytes that were measured.
+    Raises EdgeLatheError where nothing can be judged: missing or changed files, no budgets, unknown metrics.
     """
     from .bench.budgets import parse_budgets, read_budgets
     from .bench.gate import judge
     from .bench.records import Report
+    from .bench.report import verify_file
 
     judged = report if isinstance(report, Report) else _report(Path(report))
+    if not isinstance(report, Report) and Path(report).is_dir():
+        verify_file(judged, Path(report), candidate)
     budgets = read_budgets(Path(budget)) if budget is not None else parse_budgets(_gate_of(judged), "its recipe")
     return judge(judged, budgets, candidate=candidate, baseline=None if baseline is None else _report(Path(baseline)))
 

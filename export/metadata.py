@@ -73,14 +73,15 @@ def describe_model(
 
 def portable_recipe(recipe: Mapping[str, object]) -> str:
     """The recipe as compact JSON with sorted keys, every path outside its folder cut to its last part."""
-    return json.dumps(_without_folders(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(without_folders(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _without_folders(value: object) -> object:
+def without_folders(value: object) -> object:
+    """`value` with every path in it that leads outside its folder cut to its last part."""
     if isinstance(value, Mapping):
-        return {str(key): _without_folders(item) for key, item in value.items()}
+        return {str(key): without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_folders(item) for item in value]
+        return [without_folders(item) for item in value]
     if isinstance(value, Path):
         return value.name
     if isinstance(value, str) and ("/" in value or "\\" in value):

@@ -113,6 +113,18 @@ def test_inspect_reads_the_file(model: Path) -> None:
     assert facts.inputs == {"input": ("batch", 1, 8, 8)}
 
 
+def test_gate_refuses_a_model_that_is_not_the_one_measured(toy_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(toy_run, run)
+    last = verbs.report(run).candidates[-1]
+    (run / last.file).write_bytes(b"another model")
+    with pytest.raises(EdgeLatheError, match=f'"{last.name}": .*has changed since it was measured'):
+        verbs.gate(run)
+    (run / last.file).unlink()
+    with pytest.raises(EdgeLatheError, match="is missing"):
+        verbs.gate(run)
+
+
 def test_gate_judges_by_the_recipe_or_by_a_file(toy_run: Path, tmp_path: Path) -> None:
     verdict = verbs.gate(toy_run)
     assert [(check.metric, check.verdict) for check in verdict.checks] == [("size", "pass"), ("macs", "pass")]

@@ -57,27 +57,29 @@ class Audit:
         return tuple(node for node in self.nodes if node.reason.startswith("ONNX Runtime"))
 
 
-def audit(path: Path, planned: tuple[NodePlan, ...]) -> Audit:
-    """Compare what `planned` promised with ONNX Runtime's optimised graph of the file.
+def audit(model: Path | bytes, planned: tuple[NodePlan, ...]) -> Audit:
+    """Compare what `planned` promised with ONNX Runtime's optimised graph of the model, a file or its bytes.
 
-    Raises EdgeLatheError when the runtime cannot open the file.
+    Raises EdgeLatheError when the runtime cannot open it.
     """
-    graph = optimised_graph(path)
+    graph = optimised_graph(model)
     made_of = {node.name.split("_token_")[0]: node.op_type for node in graph.node}
     nodes = tuple(_verified(node, made_of) for node in planned)
     return Audit(f"onnxruntime {onnxruntime.__version__}", nodes, tuple(_survivors(graph)))
 
 
-def optimised_graph(path: Path) -> onnx.GraphProto:
+def optimised_graph(model: Path | bytes) -> onnx.GraphProto:
     """The graph as ONNX Runtime executes it on this processor."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         try:
-            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            source = model if isinstance(model, bytes) else str(model)
+            onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as reason:
-            raise errors.runtime_refuses(path, str(reason).splitlines()[0]) from reason
+            name = "the quantized model" if isinstance(model, bytes) else model
+            raise errors.runtime_refuses(name, str(reason).splitlines()[0]) from reason
         return onnx.load(options.optimized_model_filepath).graph
 
 

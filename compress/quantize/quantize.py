@@ -82,5 +82,7 @@ def quantize(
             "edgelathe.parent_sha256": sha256_file(Path(model)),
         }
     )
-    write_atomic(Path(output), ir.to_proto(quantized).SerializeToString(deterministic=True), "the int8 model")
-    return Quantized(plan, audit(Path(output), plan.nodes), len(as_sliceable(images)))
+    file = ir.to_proto(quantized).SerializeToString(deterministic=True)
+    audited = audit(file, plan.nodes)
+    write_atomic(Path(output), file, "the int8 model")
+    return Quantized(plan, audited, len(as_sliceable(images)))

@@ -12,7 +12,7 @@ from edgelathe.bench.budgets import parse_budgets
 from edgelathe.bench.gate import judge
 from edgelathe.bench.records import Candidate, Record, Report
 from edgelathe.bench.render import render_html, render_markdown
-from edgelathe.bench.report import read_report, to_json, verify_files, write_report
+from edgelathe.bench.report import read_report, to_json, verify_file, write_report
 from edgelathe.errors import EdgeLatheError
 from edgelathe.files import sha256_bytes
 from pydantic import ValidationError
@@ -290,7 +290,7 @@ class TestFiles:
         return report.model_copy(update={"candidates": (candidate,)})
 
     def test_untouched(self, bare_report: Report, tmp_path: Path) -> None:
-        verify_files(self.with_file(bare_report, tmp_path, "export/m.onnx", b"model"), tmp_path)
+        verify_file(self.with_file(bare_report, tmp_path, "export/m.onnx", b"model"), tmp_path)
 
     @pytest.mark.parametrize(
         ("file", "content", "why"),
@@ -304,7 +304,7 @@ class TestFiles:
     def test_refused(self, bare_report: Report, tmp_path: Path, file: str, content: bytes, why: str) -> None:
         run = tmp_path / "run"
         with pytest.raises(EdgeLatheError, match=f'Cannot trust the report on "float-dense": .*{why}'):
-            verify_files(self.with_file(bare_report, run, file, content), run)
+            verify_file(self.with_file(bare_report, run, file, content), run)
 
 
 def documented() -> dict[str, list[str]]:

@@ -153,7 +153,7 @@ def test_the_page_names_every_key() -> None:
 def test_truncated_file(model: Path) -> None:
     model.write_bytes(model.read_bytes()[:-5])
     before = model.read_bytes()
-    with pytest.raises(EdgeLatheError, match=r"^Cannot read the ONNX model .*truncated"):
+    with pytest.raises(EdgeLatheError, match=r"^Cannot read the model .*truncated"):
         write_metadata(model, {"a": "1"})
     assert model.read_bytes() == before
 

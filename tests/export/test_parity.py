@@ -133,7 +133,7 @@ def test_reference_with_too_few_rows(tmp_path: Path) -> None:
 
 def test_no_onnx_file(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no model")
-    with pytest.raises(EdgeLatheError, match=r"^Cannot read the ONNX model"):
+    with pytest.raises(EdgeLatheError, match=r"^Cannot read the model"):
         check_parity(double, tmp_path / "m.onnx", X, batches=(1,), tolerance=1.0)
 
 
