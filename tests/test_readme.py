@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from edgelathe.recipe import load_recipe
+from edgelathe.recipe import STAGES, BenchSection, DataSection, ExportSection, ModelSection, Recipe, load_recipe
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -35,3 +35,11 @@ def test_the_script_runs(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"dense.onnx", "pruned.onnx", "int8.onnx"}
     printed = done.stdout.strip().splitlines()[-1]
     assert [entry[0] for entry in ast.literal_eval(printed)] == ["dense.onnx", "pruned.onnx", "int8.onnx"]
+
+
+def test_every_key_of_a_recipe_is_documented() -> None:
+    text = (README.parent / "docs" / "recipe.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:export\.|bench\.)?([a-z_]+)`", text))
+    sections = (Recipe, ModelSection, DataSection, ExportSection, BenchSection, *STAGES.values())
+    keys = {key for section in sections for key in section.model_fields}
+    assert keys - named - {"do", "model", "data", "teacher", "stages", "export", "bench", "gate"} == set()
