@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import EdgeLatheError
     from .export.to_onnx import export_onnx
     from .models.structure import load_network, save_network
+    from .models.weights import load_weights
     from .models.zoo import build
     from .recipe import Recipe, load_recipe
     from .verbs import benchmark, doctor, gate, inspect, plan, quantize, report, run
@@ -37,6 +38,7 @@ _HOMES = {
     "EdgeLatheError": ".errors",
     "export_onnx": ".export.to_onnx",
     "load_network": ".models.structure",
+    "load_weights": ".models.weights",
     "save_network": ".models.structure",
     "build": ".models.zoo",
     "Recipe": ".recipe",
@@ -68,6 +70,7 @@ __all__ = [
     "load_data",
     "load_network",
     "load_recipe",
+    "load_weights",
     "plan",
     "prune_channels",
     "quantize",
@@ -85,4 +88,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -16,7 +16,7 @@ from .data import Dataset, Preprocess, Split, normalisation
 from .export.metadata import describe_model, read_metadata
 from .files import write_atomic
 from .imagesequence import ImageSequence
-from .recipe import ExportSection, Quantize, stage_keys
+from .recipe import ExportSection, ModelSection, Quantize, stage_keys
 
 if TYPE_CHECKING:
     from .networks import Network
@@ -109,3 +109,16 @@ def onnx_preprocess(
     """
     known, (channels, _, _) = read_metadata(path), data.shape
     return normalisation(channels, mean or known.mean or data.preprocess.mean, std or known.std or data.preprocess.std)
+
+
+def inputs_line(model: ModelSection, preprocess: Preprocess) -> str:
+    """How pixels become inputs; what neither the recipe nor the model's file says is called assumed."""
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (preprocess.mean, preprocess.std))
+    line = f"inputs: (pixel / 255 - mean) / std with mean {mean} and std {std}"
+    known = model.mean is not None and model.std is not None
+    if model.is_onnx and not known:
+        stored = read_metadata(model.source)
+        known = stored.mean is not None and stored.std is not None
+    if known or not (model.is_onnx or model.weights):
+        return line
+    return f"{line}; assumed: set model.mean and model.std to what the weights were trained with"

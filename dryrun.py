@@ -16,7 +16,7 @@ from .bench.graph import inspect_graph
 from .bench.records import Record
 from .compress.quantize.quantize import quantize
 from .data import Dataset, Preprocess
-from .deploy import onnx_preprocess
+from .deploy import inputs_line, onnx_preprocess
 from .imagesequence import ImageSequence
 from .pipeline import begin
 from .recipe import Distill, PruneChannels, Quantize, Recipe, Stage, Train, stage_keys
@@ -48,13 +48,15 @@ def plan(recipe: Recipe) -> Plan:
     """
     _, data = begin(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        steps = _onnx_steps(recipe, data, Path(folder)) if recipe.model.is_onnx else _steps(recipe, data, Path(folder))
+        make = _onnx_steps if recipe.model.is_onnx else _steps
+        steps, preprocess = make(recipe, data, Path(folder))
     train = 0 if data.train is None else len(data.train)
-    note = f"{data.name}: {train} training and {len(data.test)} test images; nothing was trained or written."
+    images = f"{data.name}: {train} training and {len(data.test)} test images"
+    note = f"{images}; {inputs_line(recipe.model, preprocess)}. Nothing was trained or written."
     return Plan(name=recipe.name, steps=tuple(steps), note=note)
 
 
-def _steps(recipe: Recipe, data: Dataset, folder: Path) -> list[Step]:
+def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], Preprocess]:
     from .compress.prune.channels import prune_channels
     from .compress.prune.macs import count_macs
     from .export.to_onnx import export_onnx
@@ -76,7 +78,7 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> list[Step]:
     path = folder / "float.onnx"
     export_onnx(_stirred(network.model), network.example(data, 1), path, opset=recipe.export.opset)
     steps.append(_file_step("export to ONNX", path))
-    return steps + _quantize_steps(recipe, data, path, folder, network.preprocess)
+    return steps + _quantize_steps(recipe, data, path, folder, network.preprocess), network.preprocess
 
 
 def _stirred(model: nn.Module) -> nn.Module:
@@ -92,10 +94,11 @@ def _stirred(model: nn.Module) -> nn.Module:
     return stirred
 
 
-def _onnx_steps(recipe: Recipe, data: Dataset, folder: Path) -> list[Step]:
+def _onnx_steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], Preprocess]:
     path = Path(recipe.model.source)
     preprocess = onnx_preprocess(path, data, recipe.model.mean, recipe.model.std)
-    return [_file_step(f"load {path.name}", path), *_quantize_steps(recipe, data, path, folder, preprocess)]
+    steps = [_file_step(f"load {path.name}", path), *_quantize_steps(recipe, data, path, folder, preprocess)]
+    return steps, preprocess
 
 
 def _quantize_steps(recipe: Recipe, data: Dataset, path: Path, folder: Path, preprocess: Preprocess) -> list[Step]:

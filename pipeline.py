@@ -17,7 +17,7 @@ from .bench.records import Candidate, Environment, NodeOutcome, Report, StageRec
 from .bench.report import write_report
 from .candidates import Deployable, check, measure
 from .data import Dataset, Preprocess, load_data
-from .deploy import export_networks, file_name, onnx_preprocess, quantize_file
+from .deploy import export_networks, file_name, inputs_line, onnx_preprocess, quantize_file
 from .export.metadata import without_folders
 from .files import sha256_file, write_atomic
 from .recipe import Quantize, Recipe
@@ -119,6 +119,7 @@ class _Steps:
 
         recipe = self.recipe
         network = dense = load_source(recipe.model, self.data, recipe.seed)
+        self.say(inputs_line(recipe.model, network.preprocess))
         teacher = load_source(recipe.teacher, self.data, recipe.seed) if recipe.teacher else None
         changed = False
         for stage in recipe.stages:
@@ -186,7 +187,9 @@ class _Steps:
         """The recipe's ONNX file as the float candidate, with its normalisation."""
         model = self.recipe.model
         path = Path(model.source)
-        return [Deployable("float", path, onnx_preprocess(path, self.data, model.mean, model.std))]
+        preprocess = onnx_preprocess(path, self.data, model.mean, model.std)
+        self.say(inputs_line(model, preprocess))
+        return [Deployable("float", path, preprocess)]
 
     def quantized(self, source: Deployable) -> list[Deployable]:
         stages = [stage for stage in self.recipe.stages if isinstance(stage, Quantize)]

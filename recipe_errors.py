@@ -58,6 +58,8 @@ def explain(
     origin = _origin(place, key, text, file, overrides)
     if kind == "extra_forbidden":
         valid = _keys_beside(recipe, problem["loc"])
+        if key in ("data.mean", "data.std"):
+            return f'Unknown key "{key}" in {origin}: normalisation belongs to the network, write model.{place[-1]}.'
         return f'Unknown key "{key}" in {origin}: {errors.nearest(str(place[-1]), valid)}'
     if kind == "missing":
         return f'Missing key "{key}" in {origin}: add it.'

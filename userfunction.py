@@ -82,7 +82,7 @@ def _new_package(path: Path) -> str:
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     package = ModuleType(f"{_PRIVATE}{next(_numbers)}")
-    package.__path__ = [str(path.parent)]
+    package.__path__ = [str(path.parent), str(path.parent.parent)]
     package._loaded_for = path  # type: ignore[attr-defined]
     sys.modules[package.__name__] = package
     return package.__name__
@@ -124,7 +124,8 @@ def _importer(package: str) -> Callable[..., ModuleType]:
         level: int = 0,
     ) -> ModuleType:
         top = name.partition(".")[0]
-        if level or not _beside(folder, top):
+        # A file in models/ may also say `from models.blocks import ...`, as it would from the project's root.
+        if level or not (_beside(folder, top) or (top == folder.name and top not in sys.modules)):
             return builtins.__import__(name, globals, locals, fromlist, level)
         builtins.__import__(f"{package}.{name}", fromlist=fromlist)
         return sys.modules[f"{package}.{name if fromlist else top}"]

@@ -78,11 +78,13 @@ def quantize(
     """Write an int8 version of an ONNX file, calibrated on `images` training images of `data`.
 
     `mean` and `std` default to what the file's metadata says, then to the data set's. The file goes to `output`,
-    by default beside the model as <model>.int8.onnx. Returns what was decided and audited, and the path.
+    by default beside the model as <model>.int8.onnx, and remembers the normalisation. Returns what was decided and
+    audited, and the path.
     Raises EdgeLatheError for bad input.
     """
     from .compress.quantize.quantize import quantize as quantize_file
     from .deploy import onnx_preprocess
+    from .export.metadata import ModelMetadata, write_metadata
     from .imagesequence import ImageSequence
 
     source = Path(model)
@@ -101,6 +103,7 @@ def quantize(
         keep_float=keep_float,
         on_progress=on_progress,
     )
+    write_metadata(target_file, ModelMetadata(mean=preprocess.mean, std=preprocess.std).properties())
     return result, target_file
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from edgelathe.bench.graph import inspect_graph
 from edgelathe.data import Dataset, Preprocess, load_data
-from edgelathe.deploy import export_networks, file_name, onnx_preprocess, quantize_file
+from edgelathe.deploy import export_networks, file_name, inputs_line, onnx_preprocess, quantize_file
 from edgelathe.errors import EdgeLatheError
 from edgelathe.export.metadata import read_metadata, write_metadata
 from edgelathe.export.vectors import read_vectors
@@ -100,3 +100,15 @@ def test_normalisation_is_the_callers_then_the_files_then_the_datas(
         onnx_preprocess(path, data, (0.1, 0.2))
     with pytest.raises(EdgeLatheError, match=r"^Cannot read the model none.onnx: there is no such file"):
         onnx_preprocess(Path("none.onnx"), data)
+
+
+def test_a_normalisation_that_nobody_gave_is_called_assumed(tmp_path: Path) -> None:
+    preprocess = Preprocess((0.5,), (0.25,))
+    line = "inputs: (pixel / 255 - mean) / std with mean 0.5 and std 0.25"
+    assumed = f"{line}; assumed: set model.mean and model.std to what the weights were trained with"
+    weights = tmp_path / "mine.pth"
+    assert inputs_line(ModelSection(source="cifar_resnet8"), preprocess) == line
+    assert inputs_line(ModelSection(source="cifar_resnet8", weights=weights), preprocess) == assumed
+    assert (
+        inputs_line(ModelSection(source="cifar_resnet8", weights=weights, mean=(0.5,), std=(0.25,)), preprocess) == line
+    )

@@ -49,7 +49,10 @@ def test_nothing_is_trained_or_written(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     made = plan(recipe("stages.0.epochs=1000000", "stages.2.epochs=1000000"))
-    assert made.note == "digits: 640 training and 120 test images; nothing was trained or written."
+    assert made.note == (
+        "digits: 640 training and 120 test images; inputs: (pixel / 255 - mean) / std with mean 0.3053 and std 0.376."
+        " Nothing was trained or written."
+    )
     assert made.name == "toy"
     assert [path.name for path in tmp_path.iterdir()] == ["toy.toml"]
 

@@ -121,3 +121,11 @@ def test_the_files_that_were_loaded_are_known(tmp_path: Path) -> None:
     assert list(userfunction.loaded_files(source)) == sorted([*before, tmp_path / "late.py"])
     userfunction.load_function(source)
     assert len(userfunction.loaded_files(source)) == 4
+
+
+def test_a_file_in_models_may_import_as_from_the_projects_root(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "blocks.py").write_text("WIDTH = 7\n")
+    (tmp_path / "models" / "net.py").write_text("from models.blocks import WIDTH\n\ndef build():\n    return WIDTH\n")
+    assert userfunction.load_function(f"{tmp_path}/models/net.py:build")() == 7
+    assert not [name for name in sys.modules if name == "models" or name.startswith("models.")]

@@ -162,7 +162,8 @@ def test_plan_and_run_take_a_recipe_as_well(toy_recipe: str, tmp_path: Path, toy
     report, folder = verbs.run(recipe, runs=tmp_path / "runs", say=lines.append)
     assert folder == tmp_path / "runs" / "toy"
     assert [candidate.name for candidate in report.candidates] == ["float"]
-    assert lines[0] == "bench"
+    assert lines[0].startswith("inputs: ")
+    assert lines[1] == "bench"
     assert json.loads((folder / "report.json").read_text())["candidates"][0]["file"] == "float-dense.onnx"
 
 
