@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ...models.onnx_graph import add_initializer, constant, drop_node, integer
+from ...models.onnx_graph import add_initializer, constant, drop_node
 from .placement import ELEMENTWISE, ON_CODES, WITH_WEIGHTS, absorbing
 from .plan import Codes, QuantPlan
-from .targets import TARGETS
-from .weights import quantize_bias, quantize_weight, weight_scales
+from .ranges import affine
+from .weights import quantize_bias, quantize_weight
 
 
 def apply_plan(model: ir.Model, plan: QuantPlan) -> ir.Model:
@@ -55,15 +55,13 @@ def _absorb(activation: ir.Node) -> None:
 def _quantize_weights(model: ir.Model, node: ir.Node, plan: QuantPlan) -> None:
     weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
     assert weight is not None and node.inputs[0] is not None
-    weight_max = TARGETS[plan.target].weight_max
-    axis = _output_axis(node) if plan.per_channel else None
-    input_scale = plan.codes[str(node.inputs[0].name)].scale
-    scales = weight_scales(weight, axis, weight_max=weight_max, bias=bias, input_scale=input_scale)
+    planned = plan.weights[str(node.name)]
+    scales, axis = planned.array, planned.axis
     name = f"{node.outputs[0].name}_weight"
-    codes = quantize_weight(weight, scales, axis, weight_max=weight_max)
+    codes = quantize_weight(weight, scales, axis, limit=planned.limit)
     node.replace_input_with(1, _dequantized(model, node, name, codes, scales, axis))
     if bias is not None:
-        bias_scales = (np.float32(input_scale) * scales).astype(np.float32)
+        bias_scales = (np.float32(plan.codes[str(node.inputs[0].name)].scale) * scales).astype(np.float32)
         bias_name = f"{node.outputs[0].name}_bias"
         bias_codes = quantize_bias(bias, bias_scales)
         node.replace_input_with(
@@ -71,17 +69,8 @@ def _quantize_weights(model: ir.Model, node: ir.Node, plan: QuantPlan) -> None:
         )
 
 
-def _output_axis(node: ir.Node) -> int:
-    """The axis of the weights that counts output channels."""
-    if node.op_type == "Conv":
-        return 0
-    return 0 if node.op_type == "Gemm" and integer(node, "transB", 0) else 1
-
-
 def _quantize_constants(model: ir.Model, node: ir.Node) -> None:
     """A constant operand of Add or Mul becomes uint8 codes over its own range."""
-    from .ranges import affine
-
     for position, value in enumerate(node.inputs):
         array = constant(value)
         if array is None:

@@ -74,7 +74,7 @@ def quantize(
     if not int8_nodes(placement.nodes):
         raise errors.nothing_to_quantize(model, [node.reason for node in placement.nodes])
     statistics = calibrate(prepared, placement.values, images, histograms=method != "minmax", on_progress=on_progress)
-    plan = plan_from(placement, statistics, target=target, method=method, per_channel=per_channel)
+    plan = plan_from(prepared, placement, statistics, target=target, method=method, per_channel=per_channel)
     quantized = apply_plan(prepared, plan)
     quantized.metadata_props.update(
         {
