@@ -78,7 +78,13 @@ def export_networks(
 
 def quantize_file(source: Path, output: Path, stage: Quantize, images: Split, preprocess: Preprocess) -> dict[str, Any]:
     """Quantize `source` to `output`; the plan is written beside it."""
-    result = quantize(source, output, ImageSequence(images.x, preprocess), **stage_keys(stage))
+    result = quantize(
+        source,
+        output,
+        ImageSequence(images.x, preprocess),
+        pixels=(preprocess.mean, preprocess.std),
+        **stage_keys(stage),
+    )
     write_atomic(output.with_name("plan.json"), result.plan.to_json() + "\n", "the quantization plan")
     return {
         "settings": stage.model_dump(mode="json"),

@@ -128,7 +128,7 @@ def test_a_recipe_survives_its_own_json() -> None:
 
 GIVEN_BY_THE_PIPELINE = {
     *("model", "teacher", "data", "example", "images", "output", "preprocess", "teacher_preprocess"),
-    *("objective", "state", "on_epoch", "on_progress", "progress", "title", "seed"),
+    *("objective", "state", "on_epoch", "on_progress", "progress", "title", "seed", "pixels"),
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "train": train,

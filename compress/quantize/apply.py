@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...models.onnx_graph import add_initializer, constant, drop_node
+from .exact_pixels import quantize_inputs_as_pixels
 from .placement import ELEMENTWISE, ON_CODES, WITH_WEIGHTS, absorbing
 from .plan import Codes, QuantPlan
 from .ranges import affine
@@ -33,6 +34,7 @@ def apply_plan(model: ir.Model, plan: QuantPlan) -> ir.Model:
     values = {str(value.name): value for value in _all_values(copy)}
     for name, codes in plan.codes.items():
         _quantize_value(copy, values[name], codes, on_codes)
+    quantize_inputs_as_pixels(copy)
     for node in int8:  # in graph order: a set's order would change the file from run to run
         if node.op_type == "Pad":
             _pad_with_zero_point(copy, node, plan)

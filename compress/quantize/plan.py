@@ -12,6 +12,7 @@ import onnx_ir as ir
 from ... import errors
 from ...models.onnx_graph import constant
 from .calibrate import Histogram
+from .exact_pixels import CENTER, PIXELS
 from .placement import WITH_WEIGHTS, NodePlan, Placement
 from .ranges import METHODS, Method, affine
 from .targets import TARGETS
@@ -77,6 +78,9 @@ def plan_from(
     """
     codes: dict[str, Codes] = {}
     for group in placement.tied:
+        if PIXELS in group:
+            codes[PIXELS] = Codes(1.0, int(prepared.metadata_props[CENTER]))
+            continue
         ranges = [METHODS[method](statistics[name]) for name in group]
         scale, zero_point = affine(min(low for low, _ in ranges), max(high for _, high in ranges))
         codes.update({name: Codes(scale, zero_point) for name in group})

@@ -13,6 +13,7 @@ from ... import errors
 from ...files import sha256_file, write_atomic
 from .apply import apply_plan
 from .audit import Audit, audit
+from .exact_pixels import PIXELS, exact_pixels
 from .calibrate import Images, as_sliceable, calibrate
 from .placement import int8_nodes, place
 from .plan import QuantPlan, plan_from
@@ -54,12 +55,14 @@ def quantize(
     method: Method = "mse",
     per_channel: bool = True,
     keep_float: Sequence[str] = (),
+    pixels: tuple[Sequence[float], Sequence[float]] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Quantized:
     """Write an int8 version of an ONNX model, in standard QuantizeLinear/DequantizeLinear form.
 
     `images` are float32 [N, C, H, W], preprocessed as the model expects, or a sequence of such batches; how they
-    are batched does not change a byte of the result. `target` names the processor family (`TARGETS`), `method` how
+    are batched does not change a byte of the result. `pixels` is the (mean, std) per channel that pixels / 255 are
+    normalised by; where it is known, the first convolution reads the pixels themselves (exact_pixels.py). `target` names the processor family (`TARGETS`), `method` how
     activation ranges are chosen (`METHODS`), `keep_float` nodes or values that must stay float.
 
     Raises EdgeLatheError for unreadable models, unknown targets, methods or nodes, unusable images, and models in
@@ -71,6 +74,11 @@ def quantize(
         raise errors.unknown_choice("calibration method", method, METHODS)
     prepared = prepare(model)
     placement = place(prepared, keep_float=keep_float)
+    through_pixels = None if pixels is None else exact_pixels(prepared, *pixels)
+    if through_pixels is not None:
+        placed = place(through_pixels, keep_float=keep_float)
+        if PIXELS in placed.values:
+            prepared, placement = through_pixels, placed
     if not int8_nodes(placement.nodes):
         raise errors.nothing_to_quantize(model, [node.reason for node in placement.nodes])
     statistics = calibrate(prepared, placement.values, images, histograms=method != "minmax", on_progress=on_progress)
