@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .bench.records import Report
     from .compress.distill.distill import distill
     from .compress.prune.channels import prune_channels
+    from .compress.surgery.drop_squeeze_excite import drop_squeeze_excite
+    from .compress.surgery.replace_activations import replace_activations
     from .compress.train import train
     from .data import Dataset, Preprocess, Split, load_data
     from .errors import EdgeLatheError
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from .models.weights import load_weights
     from .models.zoo import build
     from .recipe import Recipe, load_recipe
-    from .verbs import benchmark, doctor, gate, inspect, plan, quantize, report, run
+    from .verbs import benchmark, doctor, explain, gate, inspect, plan, qat, quantize, report, run, store_weights, tune
 
 _HOMES = {
     "Report": ".bench.records",
     "distill": ".compress.distill.distill",
     "prune_channels": ".compress.prune.channels",
+    "drop_squeeze_excite": ".compress.surgery.drop_squeeze_excite",
+    "replace_activations": ".compress.surgery.replace_activations",
     "train": ".compress.train",
     "Dataset": ".data",
     "Preprocess": ".data",
@@ -45,12 +49,16 @@ _HOMES = {
     "load_recipe": ".recipe",
     "benchmark": ".verbs",
     "doctor": ".verbs",
+    "explain": ".verbs",
     "gate": ".verbs",
     "inspect": ".verbs",
     "plan": ".verbs",
+    "qat": ".verbs",
     "quantize": ".verbs",
     "report": ".verbs",
     "run": ".verbs",
+    "store_weights": ".verbs",
+    "tune": ".verbs",
 }
 
 __all__ = [
@@ -64,6 +72,8 @@ __all__ = [
     "build",
     "distill",
     "doctor",
+    "drop_squeeze_excite",
+    "explain",
     "export_onnx",
     "gate",
     "inspect",
@@ -73,11 +83,15 @@ __all__ = [
     "load_weights",
     "plan",
     "prune_channels",
+    "qat",
     "quantize",
+    "replace_activations",
     "report",
     "run",
     "save_network",
+    "store_weights",
     "train",
+    "tune",
 ]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import __version__, errors, verbs
+from .deferred import RARELY_USED, defer
 from .errors import EdgeLatheError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ UsageError: Any = typer.BadParameter.__base__
 def main() -> None:
     """Entry point: errors of users become one sentence, interrupts a hint."""
     as_json = "--json" in sys.argv
+    defer(*RARELY_USED)
     try:
         code = app(
             prog_name="edgelathe", standalone_mode=False
@@ -159,7 +161,9 @@ def quantize(
     quiet: Quiet = False,
 ) -> None:
     """Quantize an ONNX file to int8 and say which operators run in int8 and why others do not."""
-    images_of = _load(data, root, size, resize, holdout, seed)
+    if method == "dynamic":  # before it is said that images are missing, which dynamic ranges would not need
+        raise errors.dynamic_quantization()
+    images_of = _load(data, root, size, resize, holdout, seed, lazy=True)
     if images_of is None:
         raise errors.calibration_needs_data()
     with _bar("calibrate", as_json or quiet) as on_progress:
@@ -183,6 +187,95 @@ def quantize(
         from .printing import print_quantized
 
         print_quantized(result, path)
+
+
+@app.command(epilog="Example: edgelathe store-weights model.onnx --format float16")
+def store_weights(
+    model: Annotated[Path, typer.Argument(help="The float ONNX file.")],
+    format: Annotated[str, typer.Option(help="int8, int4 or float16.")] = "int8",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: beside the model.")] = None,
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="A node whose weights stay float32, or a .json list of them; repeatable.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make an ONNX file smaller by storing its weights in fewer bits; it still computes in float, and no faster.
+
+    Needs no images. For files that are faster as well, see quantize.
+    """
+    result, path = verbs.store_weights(model, output=output, format=format, keep_float=keep_float or ())
+    if as_json:
+        typer.echo(json.dumps({"file": str(path), **result.as_dict()}, indent=1))
+    elif not quiet:
+        from .printing import print_stored
+
+        print_stored(result, path)
+
+
+@app.command(
+    epilog="Example: edgelathe tune model.onnx --data cifar10 --root data --max-accuracy-drop 0.3 --minutes 10"
+)
+def tune(
+    model: Annotated[Path, typer.Argument(help="The float ONNX file.")],
+    data: DataSource = None,
+    root: Root = None,
+    size: Size = None,
+    resize: Resize = None,
+    holdout: Holdout = 0,
+    max_accuracy_drop: Annotated[float, typer.Option(help="Points of accuracy that int8 may lose.")] = 0.3,
+    minutes: Annotated[float, typer.Option(help="Budget of the search, over all its runs.")] = 10.0,
+    weight_size: Annotated[
+        float | None, typer.Option(help="Fewer bits for weights, to this share of their coded size at eight bits.")
+    ] = None,
+    images: Annotated[int, typer.Option(help="How many images to calibrate on.")] = 512,
+    judged: Annotated[int, typer.Option(help="How many others to judge files on.")] = 1000,
+    mean: Mean = None,
+    std: Std = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: beside the model.")] = None,
+    target: Annotated[str, typer.Option(help="Processor family, as for quantize.")] = "x86-vnni",
+    method: Annotated[str, typer.Option(help="How ranges are chosen in the first file.")] = "mse",
+    per_channel: Annotated[bool, typer.Option(help="One weight scale per output channel in the first file.")] = True,
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="A node that must stay float, or a .json list of them; repeatable.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search for the fastest int8 file within an accuracy drop: schemes, then float for the layers that need it.
+
+    The best so far is always on disk; the same command continues a search that was interrupted. Exit code 1: no file
+    kept the drop, and the most accurate one was written.
+    """
+    images_of = _load(data, root, size, resize, holdout, seed)
+    if images_of is None:
+        raise errors.calibration_needs_data()
+    result, path = verbs.tune(
+        model,
+        images_of,
+        output=output,
+        max_accuracy_drop=max_accuracy_drop,
+        minutes=minutes,
+        weight_size=weight_size,
+        images=images,
+        judged=judged,
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+        target=target,
+        method=method,
+        per_channel=per_channel,
+        keep_float=keep_float or (),
+        seed=seed,
+        say=_say(as_json or quiet),
+    )
+    if as_json:
+        typer.echo(json.dumps({"file": str(path), **result.as_dict()}, indent=1))
+    elif not quiet:
+        from .printing import print_searched
+
+        print_searched(result, path)
+    raise typer.Exit(0 if result.held else 1)
 
 
 @app.command(epilog="Example: edgelathe bench float.onnx int8.onnx --threads 1 --threads 2 --data digits --size 16")
@@ -221,6 +314,20 @@ def bench(
             on_round=on_round,
         )
     _print(report, as_json, quiet)
+
+
+@app.command(epilog="Example: edgelathe explain model.onnx model.int8.onnx")
+def explain(
+    float_model: Annotated[Path, typer.Argument(help="The float ONNX file.", metavar="FLOAT")],
+    int8_model: Annotated[Path, typer.Argument(help="The int8 file made from it, by any tool.", metavar="INT8")],
+    runs: Annotated[int, typer.Option(help="Runs of each file under the runtime's profiler.")] = 40,
+    seconds: Annotated[float, typer.Option(help="Budget of the latency measurement.")] = 5.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say why int8 is as fast as it is: time by operator before and after, what stayed float and why."""
+    _print(verbs.explain(float_model, int8_model, runs=runs, seconds=seconds, seed=seed), as_json, quiet)
 
 
 @app.command(epilog="Example: edgelathe inspect model.onnx --json")
@@ -313,7 +420,14 @@ def _latency_progress(silent: bool) -> Iterator[Callable[[Progress], None] | Non
 
 
 def _load(
-    data: str | None, root: Path | None, size: int | None, resize: int | None, holdout: int, seed: int
+    data: str | None,
+    root: Path | None,
+    size: int | None,
+    resize: int | None,
+    holdout: int,
+    seed: int,
+    *,
+    lazy: bool = False,
 ) -> Dataset | None:
     if data is None:
         given = {"--root": root, "--size": size, "--resize": resize, "--holdout": holdout or None}
@@ -323,7 +437,7 @@ def _load(
         return None
     from .data import load_data
 
-    return load_data(data, root, size=size, resize=resize, holdout=holdout, seed=seed)
+    return load_data(data, root, size=size, resize=resize, holdout=holdout, seed=seed, lazy=lazy)
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

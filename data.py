@@ -1,4 +1,4 @@
-"""Data sets as arrays in memory: uint8 images [N, H, W, C] and int64 labels [N]; how pixels become inputs.
+"""Data sets as arrays: uint8 images [N, H, W, C] and int64 labels [N]; how pixels become inputs.
 
 Readers give plain arrays (`imagefolder`, `arrayfiles`, a user's function); `load_data` checks them.
 """
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import arrayfiles, errors, imagefolder, userfunction
-from .imagefolder import fit_arrays
+from .imagefiles import ImageFiles, fit_arrays
 
 SOURCES = ("digits", "cifar10", "cifar100", "folder", "npz")
 
@@ -60,12 +60,15 @@ class Split:
     """Images uint8 [N, H, W, C] with labels int64 [N]."""
 
     x: np.ndarray
+    """Of data that was loaded lazily, an `ImageFiles`, whose slices are arrays."""
     y: np.ndarray
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __getitem__(self, index: slice | np.ndarray) -> Split:
+        if isinstance(self.x, ImageFiles):
+            return Split(self.x.chosen(index), self.y[index])
         return Split(np.ascontiguousarray(self.x[index]), self.y[index])
 
     def first(self, n: int) -> Split:
@@ -145,6 +148,7 @@ def load_data(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     seed: int = 0,
+    lazy: bool = False,
 ) -> Dataset:
     """Read a data set into memory.
 
@@ -167,6 +171,8 @@ def load_data(
     mean, std    per channel, as shares of full scale; default: those of the data set, of ImageNet for other
                  colour images, 0.5 for any other number of channels
     seed         chooses what is held out and kept
+    lazy         leave the images of a folder in their files until they are looked at, as `quantize` does with the
+                 few that it takes; bad ones among the others are then not noticed
 
     Float pixels must lie in 0..1 and are rounded to uint8. Raises EdgeLatheError for whatever cannot be used.
     """
@@ -183,9 +189,8 @@ def load_data(
     elif source == "folder":
         folder = _needed(root, source)
         name = folder.resolve().name
-        raw = Raw(
-            *imagefolder.read_image_folder(folder, None if labels is None else Path(labels), size=size, resize=resize)
-        )
+        read = imagefolder.list_image_folder if lazy else imagefolder.read_image_folder
+        raw = Raw(*read(folder, None if labels is None else Path(labels), size=size, resize=resize))
     elif userfunction.is_user_function(source):
         made = _from_function(source, root)
         if isinstance(made, Dataset):
@@ -271,6 +276,8 @@ def _split(
 
 
 def _pixels(what: str, x: np.ndarray) -> np.ndarray:
+    if isinstance(x, ImageFiles):
+        return x
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4 or 0 in x.shape or (x.shape[1] in (1, 3) and x.shape[3] > 4):

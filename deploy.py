@@ -5,18 +5,24 @@ Each function works in the folder it is given and returns what the stage's recor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .bench.records import NodeOutcome
 from .compress.quantize.quantize import Quantized, quantize
-from .data import Dataset, Preprocess, Split, normalisation
+from .compress.quantize.searched import Searched
+from .compress.quantize.sensitivity import read_keep_float
+from .compress.quantize.store_weights import store_weights
+from .data import Dataset, Preprocess, Split
 from .export.metadata import describe_model, read_metadata
 from .files import write_atomic
 from .imagesequence import ImageSequence
-from .recipe import ExportSection, ModelSection, Quantize, stage_keys
+from .recipe import SEARCH_KEYS, ExportSection, ModelSection, Qat, Quantize, StoreWeights, stage_keys
+from .runfolder import SCRATCH
+from .tuning import tune_file
 
 if TYPE_CHECKING:
     from .networks import Network
@@ -76,25 +82,109 @@ def export_networks(
     }
 
 
-def quantize_file(source: Path, output: Path, stage: Quantize, images: Split, preprocess: Preprocess) -> dict[str, Any]:
-    """Quantize `source` to `output`; the plan is written beside it."""
-    result = quantize(
-        source,
-        output,
-        ImageSequence(images.x, preprocess),
-        pixels=(preprocess.mean, preprocess.std),
-        **stage_keys(stage),
-    )
+def quantize_file(
+    source: Path,
+    output: Path,
+    stage: Quantize,
+    images: Split,
+    preprocess: Preprocess,
+    *,
+    judged: Split | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Quantize `source` to `output`; the plan is written beside it.
+
+    A stage with max_accuracy_drop searches, judging files on `judged` images; it continues where it was.
+    """
+    keys = stage_keys(stage)
+    search = {key: keys.pop(key) for key in SEARCH_KEYS}
+    keys["keep_float"] = read_keep_float(stage.keep_float)
+    result: Quantized | Searched
+    if stage.max_accuracy_drop is None:
+        pixels = (preprocess.mean, preprocess.std)
+        result = quantize(source, output, ImageSequence(images.x, preprocess), pixels=pixels, **keys)
+        facts: dict[str, Any] = {}
+    else:
+        assert judged is not None
+        state = output.parent / SCRATCH
+        result = tune_file(source, output, images, judged, preprocess, state=state, say=say, **keys, **search)
+        facts = {key: value for key, value in result.as_dict().items() if key not in ("summary", "images")}
     write_atomic(output.with_name("plan.json"), result.plan.to_json() + "\n", "the quantization plan")
     return {
         "settings": stage.model_dump(mode="json"),
         "summary": result.summary(),
-        "facts": {"images": result.images, "runtime": result.audit.runtime},
+        "facts": {"images": result.images, "runtime": result.audit.runtime, **facts},
         "nodes": [node.model_dump() for node in _outcomes(result)],
     }
 
 
-def _outcomes(result: Quantized) -> list[NodeOutcome]:
+def store_weights_file(source: Path, output: Path, stage: StoreWeights) -> dict[str, Any]:
+    """Write `source` with its weights in another format to `output`."""
+    result = store_weights(source, output, **stage_keys(stage) | {"keep_float": read_keep_float(stage.keep_float)})
+    nodes = [
+        NodeOutcome(
+            name=weight.node,
+            op=weight.op,
+            outcome="float",
+            reason=weight.reason or f"only its weights are {weight.stored}; asked for",
+        )
+        for weight in result.weights
+    ]
+    return {
+        "settings": stage.model_dump(mode="json"),
+        "summary": result.summary(),
+        "facts": {key: value for key, value in result.as_dict().items() if key not in ("summary", "weights")},
+        "nodes": [node.model_dump() for node in nodes],
+    }
+
+
+def train_and_quantize_file(
+    source: Path,
+    output: Path,
+    stage: Qat,
+    data: Dataset,
+    preprocess: Preprocess,
+    *,
+    calibration: int,
+    seed: int,
+    teacher: Network | None,
+    state: Path,
+    progress: bool,
+) -> dict[str, Any]:
+    """Quantization-aware training of `source` into `output`; the plan is written beside it."""
+    from .compress.quantize.qat import qat
+
+    result = qat(
+        source,
+        output,
+        ImageSequence(data.calibration(calibration, seed).x, preprocess),
+        data,
+        preprocess=preprocess,
+        teacher=None if teacher is None else teacher.model,
+        teacher_preprocess=None if teacher is None else teacher.preprocess,
+        pixels=(preprocess.mean, preprocess.std),
+        seed=seed,
+        state=state,
+        progress=progress,
+        **stage_keys(stage) | {"keep_float": read_keep_float(stage.keep_float)},
+    )
+    write_atomic(output.with_name("plan.json"), result.quantized.plan.to_json() + "\n", "the quantization plan")
+    facts = {
+        "images": result.quantized.images,
+        "runtime": result.quantized.audit.runtime,
+        "precision": result.training.precision,
+        "threads": result.training.threads,
+    }
+    return {
+        "settings": stage.model_dump(mode="json"),
+        "summary": result.summary(),
+        "facts": facts,
+        "epochs": [asdict(epoch) for epoch in result.training.epochs],
+        "nodes": [node.model_dump() for node in _outcomes(result.quantized)],
+    }
+
+
+def _outcomes(result: Quantized | Searched) -> list[NodeOutcome]:
     return [
         NodeOutcome(
             name=node.name,
@@ -104,17 +194,6 @@ def _outcomes(result: Quantized) -> list[NodeOutcome]:
         )
         for node in result.audit.nodes
     ]
-
-
-def onnx_preprocess(
-    path: Path, data: Dataset, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-) -> Preprocess:
-    """By `mean` and `std` where they are given, else by the file's metadata, else by the data set's figures.
-
-    Raises EdgeLatheError for a missing or damaged file and for figures that cannot be used.
-    """
-    known, (channels, _, _) = read_metadata(path), data.shape
-    return normalisation(channels, mean or known.mean or data.preprocess.mean, std or known.std or data.preprocess.std)
 
 
 def inputs_line(model: ModelSection, preprocess: Preprocess) -> str:

@@ -9,17 +9,34 @@ from __future__ import annotations
 import copy
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .bench.graph import inspect_graph
 from .bench.records import Record
 from .compress.quantize.quantize import quantize
+from .compress.quantize.sensitivity import read_keep_float
+from .compress.quantize.store_weights import store_weights
 from .data import Dataset, Preprocess
-from .deploy import inputs_line, onnx_preprocess
+from .deploy import inputs_line
 from .imagesequence import ImageSequence
+from .onnxinputs import onnx_preprocess
 from .pipeline import begin
-from .recipe import Distill, PruneChannels, Quantize, Recipe, Stage, Train, stage_keys
+from .recipe import (
+    SEARCH_KEYS,
+    Distill,
+    DropSqueezeExcite,
+    FileStage,
+    PruneChannels,
+    Qat,
+    Quantize,
+    Recipe,
+    ReplaceActivations,
+    Stage,
+    StoreWeights,
+    Train,
+    stage_keys,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +76,8 @@ def plan(recipe: Recipe) -> Plan:
 def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], Preprocess]:
     from .compress.prune.channels import prune_channels
     from .compress.prune.macs import count_macs
+    from .compress.surgery.drop_squeeze_excite import drop_squeeze_excite
+    from .compress.surgery.replace_activations import replace_activations
     from .export.to_onnx import export_onnx
     from .networks import load_source
 
@@ -71,9 +90,16 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], Pre
             pruned, cut = prune_channels(network.model, example, seed=recipe.seed, **stage_keys(stage))
             network = network.becomes(pruned, network.origin)
             macs, parameters = cut.macs_after, cut.parameters_after
-        if isinstance(stage, Train | Distill) and data.train is None:
+        if isinstance(stage, ReplaceActivations):
+            replaced, _ = replace_activations(network.model, example, **stage_keys(stage))
+            network = network.becomes(replaced, network.origin)
+        if isinstance(stage, DropSqueezeExcite):
+            dropped, _ = drop_squeeze_excite(network.model, **stage_keys(stage))
+            network = network.becomes(dropped, network.origin)
+            macs, parameters = count_macs(dropped, example)
+        if isinstance(stage, Train | Distill | Qat) and data.train is None:
             raise errors.no_training_images(data.name, stage.do)
-        if not isinstance(stage, Quantize):
+        if not isinstance(stage, FileStage):
             steps.append(Step(what=_describe(stage), parameters=parameters, macs=macs))
     path = folder / "float.onnx"
     export_onnx(_stirred(network.model), network.example(data, 1), path, opset=recipe.export.opset)
@@ -104,11 +130,23 @@ def _onnx_steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step]
 def _quantize_steps(recipe: Recipe, data: Dataset, path: Path, folder: Path, preprocess: Preprocess) -> list[Step]:
     steps = []
     for stage in recipe.stages:
-        if isinstance(stage, Quantize):
+        if isinstance(stage, Quantize | Qat):
             images = ImageSequence(data.calibration(CALIBRATION_IMAGES, recipe.seed).x, preprocess)
-            quantize(path, folder / "int8.onnx", images, **stage_keys(stage))
+            quantize(path, folder / "int8.onnx", images, **_ptq_keys(stage))
             steps.append(_file_step(_describe(stage), folder / "int8.onnx"))
+        elif isinstance(stage, StoreWeights):
+            store_weights(
+                path, folder / "weights.onnx", **stage_keys(stage) | {"keep_float": read_keep_float(stage.keep_float)}
+            )
+            steps.append(_file_step(_describe(stage), folder / "weights.onnx"))
     return steps
+
+
+def _ptq_keys(stage: Quantize | Qat) -> dict[str, Any]:
+    """What `quantize` takes of a stage that searches or trains besides: neither changes the size of the file."""
+    keys = {key: value for key, value in stage_keys(stage).items() if key in Quantize.model_fields}
+    keys["keep_float"] = read_keep_float(stage.keep_float)
+    return {key: value for key, value in keys.items() if key not in SEARCH_KEYS}
 
 
 def _file_step(what: str, path: Path) -> Step:
@@ -119,6 +157,14 @@ def _file_step(what: str, path: Path) -> Step:
 def _describe(stage: Stage) -> str:
     if isinstance(stage, PruneChannels):
         return f"prune-channels by {stage.criterion} to {stage.keep_macs:.0%} of the MACs"
+    if isinstance(stage, ReplaceActivations):
+        return f"replace-activations by {stage.to}"
+    if isinstance(stage, DropSqueezeExcite):
+        return "drop-squeeze-excite"
+    if isinstance(stage, StoreWeights):
+        return f"store-weights as {stage.format}"
+    if isinstance(stage, Qat):
+        return f"qat for {stage.target}, {stage.epochs} epoch{'s' * (stage.epochs > 1)}"
     if isinstance(stage, Train | Distill):
         return f"{stage.do} for {stage.epochs} epoch{'s' * (stage.epochs > 1)}"
     return f"quantize for {stage.target}, {stage.method} ranges"

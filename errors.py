@@ -8,7 +8,7 @@ The functions below return the exception instead of raising it, so that a call s
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 Shape = Iterable[int]
@@ -549,6 +549,22 @@ def nothing_to_quantize(model: Path | str, reasons: list[str]) -> EdgeLatheError
     )
 
 
+def no_torch_operator(op: str, node: str, known: Iterable[str]) -> EdgeLatheError:
+    near = difflib.get_close_matches(op, sorted(known), n=1, cutoff=0.8)
+    hint = f" (it knows {near[0]})" if near else ""
+    return EdgeLatheError(
+        f'Cannot learn on the model: its operator {op} of the node "{node}" has no PyTorch counterpart here{hint};'
+        " quantize without learned rounding and without training, or rewrite that part with common operators."
+    )
+
+
+def value_needs_input(wanted: Iterable[str], name: str, given: Iterable[str]) -> EdgeLatheError:
+    return EdgeLatheError(
+        f'Cannot compute {", ".join(wanted)} from {", ".join(given) or "nothing"} alone: "{name}" is needed as well;'
+        " give it, or every value that a path from it passes."
+    )
+
+
 def runtime_refuses(path: Path | str, why: str) -> EdgeLatheError:
     return EdgeLatheError(
         f"ONNX Runtime cannot open {path}: {why}; update onnxruntime or export the model for an older opset."
@@ -638,4 +654,107 @@ def calibration_needs_data() -> EdgeLatheError:
     return EdgeLatheError(
         "Cannot quantize without images to calibrate on: name them with --data and --root, for example"
         " --data folder --root photos --size 224 --holdout 64."
+    )
+
+
+# --- surgery -------------------------------------------------------------------------------------------------
+
+
+def nothing_to_replace(
+    to: str, replaceable: Sequence[str], found: Mapping[str, int], left: Sequence[str], do: str
+) -> EdgeLatheError:
+    listed = ", ".join(f"{count} {what}" for what, count in sorted(found.items())) or "no activation"
+    why = f" ({_some(left)})" if left else ""
+    return EdgeLatheError(
+        f"Cannot replace activations by {to}: it stands in for modules that compute {_either(replaceable)}, the "
+        f"network computes {listed}, and none of these may be replaced{why}; {do}."
+    )
+
+
+def nothing_to_drop(ignored: int) -> EdgeLatheError:
+    if ignored:
+        return EdgeLatheError(
+            f"Cannot drop squeeze-and-excitation blocks: all {ignored} of the network are named in ignore; "
+            "leave this stage out."
+        )
+    return EdgeLatheError(
+        "Cannot drop squeeze-and-excitation blocks: no module of the network is one (two layers that weigh each "
+        "channel by its mean over the image); leave this stage out, or make a module of code that stands in a forward."
+    )
+
+
+def name_without_effect(key: str, name: str, what: str) -> EdgeLatheError:
+    return EdgeLatheError(f'Cannot use "{name}" in {key}: it holds no {what}; take it out of {key}.')
+
+
+def foreign_surgery(why: str) -> EdgeLatheError:
+    return EdgeLatheError(
+        f"Cannot apply the surgery plan to this network: {why}; "
+        "apply it to the network that it was made for, or make a new plan."
+    )
+
+
+def _either(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+# --- search --------------------------------------------------------------------------------------------------
+
+
+def unreachable_weight_size(budget: float, least: float) -> EdgeLatheError:
+    return EdgeLatheError(
+        f"Cannot bring the weights to {budget:g} of their size at eight bits: at the fewest bits they still take "
+        f"{least:.2f} of it; ask for at least that."
+    )
+
+
+def too_few_to_judge(name: str, total: int, calibration: int, least: int) -> EdgeLatheError:
+    return EdgeLatheError(
+        f'Cannot judge int8 files on the data set "{name}": of its {total} training images {calibration} are for '
+        f"calibration, and at least {least} others are needed to judge on; use fewer images for calibration, or hold "
+        "out more."
+    )
+
+
+# --- weights in other formats, and options that would do nothing ----------------------------------------------
+
+
+def nothing_to_store(model: Path | str, format: str, reasons: list[str]) -> EdgeLatheError:
+    common = max(set(reasons), key=reasons.count) if reasons else "it has no convolution or matrix product"
+    return EdgeLatheError(
+        f"Cannot store weights of {model} as {format}: none may be changed, most often because {common}; "
+        "keep the file as it is."
+    )
+
+
+def stays_float_anyway(name: str, why: str) -> EdgeLatheError:
+    return EdgeLatheError(
+        f'Cannot use "{name}" in keep_float: it stays float anyway ({why}); take it out of keep_float.'
+    )
+
+
+def opset_too_old(path: Path | str, found: int, oldest: int, need: str, why: str) -> EdgeLatheError:
+    return EdgeLatheError(
+        f"Cannot raise {path} from opset {found} to {oldest}, which {need}: ONNX's version converter refuses it "
+        f"({why}); export the model again with opset {oldest} or newer."
+    )
+
+
+def absorbed(name: str, reason: str) -> EdgeLatheError:
+    return EdgeLatheError(
+        f'Cannot use "{name}" in keep_float: in int8 it is no operator of its own but goes {reason}; '
+        "name that operator instead."
+    )
+
+
+def unknown_method(method: str, valid: Iterable[str]) -> EdgeLatheError:
+    return dynamic_quantization() if method == "dynamic" else unknown_choice("calibration method", method, valid)
+
+
+def dynamic_quantization(where: str = "") -> EdgeLatheError:
+    """`where` names what asked for it: a key of a recipe, or nothing."""
+    asked = f", as {where} asks" if where else ""
+    return EdgeLatheError(
+        f"Cannot quantize dynamically{asked}: measuring ranges anew on every image makes convolution networks slower "
+        'than float; leave method out, or write "mse", and they are measured once, on calibration images.'
     )

@@ -1,4 +1,4 @@
-"""uint8 images that become network inputs only where they are looked at, so that calibration stays small."""
+"""Images that become network inputs only where they are looked at, so that calibration stays small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .data import Preprocess
 
 @dataclass(frozen=True, eq=False)
 class ImageSequence:
-    """`x` uint8 [N, H, W, C] seen as float32 [N, C, H, W]: slices are normalised when they are taken."""
+    """`x` uint8 [N, H, W, C] seen as float32 [N, C, H, W]: slices are read and normalised when they are taken."""
 
     x: np.ndarray
     preprocess: Preprocess

@@ -17,11 +17,20 @@ from .bench.records import Candidate, Environment, NodeOutcome, Report, StageRec
 from .bench.report import write_report
 from .candidates import Deployable, check, measure
 from .data import Dataset, Preprocess, load_data
-from .deploy import export_networks, file_name, inputs_line, onnx_preprocess, quantize_file
+from .deploy import (
+    export_networks,
+    file_name,
+    inputs_line,
+    quantize_file,
+    store_weights_file,
+    train_and_quantize_file,
+)
 from .export.metadata import without_folders
 from .files import sha256_file, write_atomic
-from .recipe import Quantize, Recipe
-from .runfolder import StageFolder, find_stage, finish_stage, locked, stage_key
+from .onnxinputs import onnx_preprocess
+from .recipe import FileStage, Qat, Quantize, Recipe, StoreWeights
+from .runfolder import SCRATCH, StageFolder, find_stage, finish_stage, locked, stage_key
+from .tuning import split_training
 
 if TYPE_CHECKING:
     from .networks import Network
@@ -123,7 +132,7 @@ class _Steps:
         teacher = load_source(recipe.teacher, self.data, recipe.seed) if recipe.teacher else None
         changed = False
         for stage in recipe.stages:
-            if stage.do == "quantize":
+            if isinstance(stage, FileStage):
                 break
             changed = changed or stage.do != "train"
             network = self._network_stage(stage, network, teacher or dense)
@@ -133,7 +142,9 @@ class _Steps:
 
     def _final_name(self) -> str:
         kinds = {stage.do for stage in self.recipe.stages}
-        return "float pruned" if "prune-channels" in kinds else "float distilled"
+        if "prune-channels" in kinds:
+            return "float pruned"
+        return "float simplified" if kinds & {"replace-activations", "drop-squeeze-excite"} else "float distilled"
 
     def _network_stage(self, stage: Any, network: Network, teacher: Network) -> Network:
         from .networks import restore, store
@@ -164,7 +175,7 @@ class _Steps:
 
     def _exported(self, networks: dict[str, Network]) -> list[Deployable]:
         section = self.recipe.export
-        stages = [stage.model_dump(mode="json") for stage in self.recipe.stages if stage.do != "quantize"]
+        stages = [stage.model_dump(mode="json") for stage in self.recipe.stages if not isinstance(stage, FileStage)]
         # Without its folder: the same recipe in another place gives the same bytes.
         provenance = {"model": Path(self.recipe.model.source).name, "seed": self.recipe.seed, "stages": stages}
         settings = {
@@ -192,27 +203,90 @@ class _Steps:
         return [Deployable("float", path, preprocess)]
 
     def quantized(self, source: Deployable) -> list[Deployable]:
-        stages = [stage for stage in self.recipe.stages if isinstance(stage, Quantize)]
-        base = source.name.replace("float", "int8")
-        names = [base] if len(stages) == 1 else [f"{base} {number}" for number in range(1, len(stages) + 1)]
-        return [self._quantize_stage(stage, source, name) for stage, name in zip(stages, names, strict=True)]
+        stages = [stage for stage in self.recipe.stages if isinstance(stage, FileStage)]
+        kinds = [f"{stage.format} weights" if isinstance(stage, StoreWeights) else "int8" for stage in stages]
+        made = []
+        for number, (stage, kind) in enumerate(zip(stages, kinds, strict=True)):
+            name = source.name.replace("float", kind)
+            if kinds.count(kind) > 1:
+                name += f" {kinds[: number + 1].count(kind)}"
+            if isinstance(stage, Qat):
+                made.append(self._qat_stage(stage, source, name))
+            elif isinstance(stage, StoreWeights):
+                made.append(self._store_weights_stage(stage, source, name))
+            else:
+                made.append(self._quantize_stage(stage, source, name))
+        return made
+
+    def _store_weights_stage(self, stage: StoreWeights, source: Deployable, name: str) -> Deployable:
+        settings = {"stage": stage.model_dump(mode="json"), "input": sha256_file(source.path)}
+
+        def work(folder: StageFolder) -> dict[str, Any]:
+            return store_weights_file(source.path, folder.path / file_name(name), stage)
+
+        return _deployable(self._stage("store-weights", settings, work), source, name)
 
     def _quantize_stage(self, stage: Quantize, source: Deployable, name: str) -> Deployable:
         count = self.recipe.data.calibration
         settings = {
             "stage": stage.model_dump(mode="json"),
             "input": sha256_file(source.path),
+            "file": file_name(name),  # another number of stages gives them other names
             "calibration": count,
             "mean_std": _pair(source.preprocess),
         }
+        searches = stage.max_accuracy_drop is not None
+        if searches:  # what was chosen by timing is the choice of this machine
+            settings["environment"] = environment().fingerprint
 
         def work(folder: StageFolder) -> dict[str, Any]:
-            images = self.data.calibration(count, self.recipe.seed)
-            return quantize_file(source.path, folder.path / file_name(name), stage, images, source.preprocess)
+            seed, path = self.recipe.seed, folder.path / file_name(name)
+            images, judged = self.data.calibration(count, seed), None
+            if searches:
+                images, judged = split_training(self.data, count, seed)
+            return quantize_file(
+                source.path,
+                path,
+                stage,
+                images,
+                source.preprocess,
+                judged=judged,
+                say=lambda line: self.say(f"  {line}"),
+            )
 
-        folder = self._stage("quantize", settings, work)
-        nodes = tuple(NodeOutcome.model_validate(node) for node in folder.record()["nodes"])
-        return Deployable(name, folder.path / file_name(name), source.preprocess, nodes)
+        return _deployable(self._stage("quantize", settings, work), source, name)
+
+    def _qat_stage(self, stage: Qat, source: Deployable, name: str) -> Deployable:
+        count, seed = self.recipe.data.calibration, self.recipe.seed
+        teacher = None
+        if self.recipe.teacher is not None:
+            from .networks import load_source
+
+            teacher = load_source(self.recipe.teacher, self.data, seed)
+        settings = {
+            "stage": stage.model_dump(mode="json"),
+            "input": sha256_file(source.path),
+            "file": file_name(name),  # another number of stages gives them other names
+            "calibration": count,
+            "mean_std": _pair(source.preprocess),
+            "teacher": None if teacher is None else [teacher.origin, _pair(teacher.preprocess)],
+        }
+
+        def work(folder: StageFolder) -> dict[str, Any]:
+            return train_and_quantize_file(
+                source.path,
+                folder.path / file_name(name),
+                stage,
+                self.data,
+                source.preprocess,
+                calibration=count,
+                seed=seed,
+                teacher=teacher,
+                state=folder.path / SCRATCH,
+                progress=self.progress,
+            )
+
+        return _deployable(self._stage("qat", settings, work), source, name)
 
     # --- measuring -------------------------------------------------------------------------------------------
 
@@ -245,6 +319,11 @@ class _Steps:
 
         folder = self._stage("bench", settings, work)
         return json.loads((folder.path / MEASURED).read_text(encoding="utf-8"))
+
+
+def _deployable(folder: StageFolder, source: Deployable, name: str) -> Deployable:
+    nodes = tuple(NodeOutcome.model_validate(node) for node in folder.record()["nodes"])
+    return Deployable(name, folder.path / file_name(name), source.preprocess, nodes)
 
 
 def _pair(preprocess: Preprocess) -> list[list[float]]:

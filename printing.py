@@ -17,7 +17,13 @@ from .bench.records import GateVerdict, GraphFacts, Report
 from .bench.table import gate_table, summary, verdict_line
 from .bench.units import in_bytes, in_count
 from .compress.quantize.quantize import Quantized
+from .compress.quantize.searched import Searched
+from .compress.quantize.store_weights import StoredWeights
 from .dryrun import Plan
+from .explanation import Explanation
+
+LISTED = 12
+"""Rows of a list that may be as long as a network is deep."""
 
 
 def print_record(record: BaseModel) -> None:
@@ -84,6 +90,41 @@ def _plan(console: Console, plan: Plan) -> None:
     console.print(Text(plan.note, style="dim"))
 
 
+def _explanation(console: Console, found: Explanation) -> None:
+    milliseconds = f"{found.float_ms:.3f} ms float, {found.latency.median_ms:.3f} ms int8"
+    title = f"{found.int8_file} against {found.float_file}: {milliseconds}, {found.runtime}"
+    console.print(title, style="bold", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("kind of operator")
+    for heading in ("float ms", "int8 ms", "of int8"):
+        table.add_column(heading, justify="right")
+    for kind in found.kinds:
+        table.add_row(kind.kind, f"{kind.float_us / 1e3:.3f}", f"{kind.int8_us / 1e3:.3f}", f"{kind.int8_share:.1%}")
+    console.print(table)
+    slowest = Table(box=box.SIMPLE_HEAD)
+    for heading in ("slowest in int8", "operator"):
+        slowest.add_column(heading, overflow="fold")
+    slowest.add_column("ms", justify="right")
+    for node in found.slowest_int8:
+        slowest.add_row(node.name, node.op, f"{node.microseconds / 1e3:.3f}")
+    console.print(slowest)
+    rows = [(node.name, node.op, node.reason) for node in found.audit.floats] + [
+        (left.name, left.op, f"between {left.before} and {', '.join(left.after)}") for left in found.audit.survivors
+    ]
+    if rows:
+        kept = Table(box=box.SIMPLE_HEAD)
+        for heading in ("left in float", "operator", "because"):
+            kept.add_column(heading, overflow="fold")
+        for row in rows[:LISTED]:
+            kept.add_row(*row)
+        console.print(kept)
+        if len(rows) > LISTED:
+            console.print(f"  and {len(rows) - LISTED} more, which --json lists\n")
+    for doubt in found.latency.unstable:
+        console.print(Text(f"Unstable: {doubt}", style="yellow"))
+    console.print(found.verdict, highlight=False)
+
+
 def print_quantized(result: Quantized, path: Path) -> None:
     """The verdict of `quantize`, then every operator that stays float, with its reason."""
     console = _console()
@@ -96,6 +137,53 @@ def print_quantized(result: Quantized, path: Path) -> None:
         for node in left:
             table.add_row(node.name, node.op, node.reason)
         console.print(table)
+
+
+def print_stored(result: StoredWeights, path: Path) -> None:
+    """The verdict of `store-weights`, then every operator whose weights stay float32, with its reason."""
+    console = _console()
+    console.print(Text.assemble((str(path), "bold"), f": {result.summary()}"))
+    left = [weight for weight in result.weights if weight.reason]
+    if left:
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in ("keeps float32 weights", "operator", "because"):
+            table.add_column(heading, overflow="fold")
+        for weight in left[:LISTED]:
+            table.add_row(weight.node, weight.op, weight.reason)
+        console.print(table)
+        if len(left) > LISTED:
+            console.print(f"  and {len(left) - LISTED} more, which --json lists\n")
+
+
+def print_searched(result: Searched, path: Path) -> None:
+    """Every file that a search tried, the operators that bring most noise, and what was chosen."""
+    console = _console()
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("scheme", "in float"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("drop, points", "95 % interval", "latency", "file"):
+        table.add_column(heading, justify="right")
+    for trial in result.trials:
+        table.add_row(
+            str(trial.scheme),
+            ", ".join(trial.keep_float) if len(trial.keep_float) <= LISTED else f"{len(trial.keep_float)} operators",
+            f"{trial.drop:.2f}",
+            f"{trial.low:.2f} to {trial.high:.2f}",
+            "" if trial.latency is None else f"{trial.latency:.3f} x",
+            in_bytes(trial.file_bytes),
+            style="bold" if trial == result.best else None,
+        )
+    console.print(table)
+    if result.sensitivities:
+        ranking = Table(box=box.SIMPLE_HEAD)
+        for heading in ("most noise", "operator"):
+            ranking.add_column(heading, overflow="fold")
+        for heading in ("signal to noise, dB", "agreement"):
+            ranking.add_column(heading, justify="right")
+        for found in result.sensitivities[:LISTED]:
+            ranking.add_row(found.name, found.op, f"{found.decibels:.1f}", f"{found.agreement:.1%}")
+        console.print(ranking)
+    console.print(Text.assemble((str(path), "bold"), f": {result.summary()}"))
 
 
 def _console() -> Console:
@@ -116,4 +204,5 @@ PRINTERS: dict[type[BaseModel], Callable[[Console, Any], None]] = {
     GraphFacts: _facts,
     Diagnosis: _diagnosis,
     Plan: _plan,
+    Explanation: _explanation,
 }

@@ -87,6 +87,18 @@ class PruneChannels(Section):
     ignore: tuple[str, ...] = ()
 
 
+class ReplaceActivations(Section):
+    do: Literal["replace-activations"]
+    to: Literal["relu6", "relu", "hardswish", "hardsigmoid"] = "relu6"
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+
+class DropSqueezeExcite(Section):
+    do: Literal["drop-squeeze-excite"]
+    ignore: tuple[str, ...] = ()
+
+
 class Distill(TrainingKeys):
     do: Literal["distill"]
     lr: float = 0.05
@@ -102,10 +114,63 @@ class Quantize(Section):
     method: Literal["mse", "percentile", "minmax"] = "mse"
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()
+    max_accuracy_drop: float | None = Field(default=None, ge=0)
+    """Points; given, schemes are searched and operators kept in float until it holds."""
+    minutes: float = Field(default=10.0, gt=0)
+    """Budget of that search."""
+    weight_size: float | None = Field(default=None, gt=0, le=1)
+    """Bits per layer, so that weights take this share of their coded size at eight bits; part of that search."""
 
 
-Stage = Annotated[Train | PruneChannels | Distill | Quantize, Field(discriminator="do")]
-STAGES = {"train": Train, "prune-channels": PruneChannels, "distill": Distill, "quantize": Quantize}
+class Qat(Section):
+    do: Literal["qat"]
+    target: Literal["x86-vnni", "x86-avx2", "arm64", "openvino", "litert"] = "x86-vnni"
+    method: Literal["mse", "entropy", "percentile", "moving-average", "minmax"] = "mse"
+    per_channel: bool = True
+    keep_float: tuple[str, ...] = ()
+    ranges: Literal["lsq", "ema"] = "lsq"
+    gradients: Literal["float", "int8"] = "float"
+    alpha: float = 0.7
+    temperature: float = 1.0
+    epochs: int
+    batch: int = 128
+    lr: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+    augment: Literal["none", "shift", "crop-flip"] = "none"
+    evaluate: Literal["last", "every"] = "last"
+    threads: int | None = None
+
+
+class StoreWeights(Section):
+    do: Literal["store-weights"]
+    format: Literal["int8", "int4", "float16"] = "int8"
+    keep_float: tuple[str, ...] = ()
+
+
+FileStage = Quantize | Qat | StoreWeights
+"""Stages that make another file of the exported one; all others change the PyTorch network."""
+
+SEARCH_KEYS = ("max_accuracy_drop", "minutes", "weight_size")
+"""Keys of `Quantize` that belong to the search and not to `quantize`."""
+
+Stage = Annotated[
+    Train | PruneChannels | ReplaceActivations | DropSqueezeExcite | Distill | Quantize | Qat | StoreWeights,
+    Field(discriminator="do"),
+]
+STAGES = {
+    "train": Train,
+    "prune-channels": PruneChannels,
+    "replace-activations": ReplaceActivations,
+    "drop-squeeze-excite": DropSqueezeExcite,
+    "distill": Distill,
+    "quantize": Quantize,
+    "qat": Qat,
+    "store-weights": StoreWeights,
+}
 
 
 class ExportSection(Section):
@@ -129,7 +194,8 @@ class Recipe(Section):
     seed: int = Field(default=0, ge=0)
     model: ModelSection
     teacher: ModelSection | None = None
-    """Teacher of the distil stages; default: the network before the first stage that compresses it."""
+    """Teacher of the distil stages; default: the network before the first stage that compresses it. Of the qat stages
+    as well; their default is the float file that they start from."""
     data: DataSection = DataSection()
     stages: tuple[Stage, ...] = ()
     export: ExportSection = ExportSection()
@@ -138,21 +204,28 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _order_makes_sense(self) -> Recipe:
-        quantized = False
+        quantized: str | None = None
         for number, stage in enumerate(self.stages):
+            if isinstance(stage, FileStage):
+                quantized = stage.do
             if stage.do == "quantize":
-                quantized = True
-            elif quantized:
+                idle = {"minutes", "weight_size"} & stage.model_fields_set
+                if idle and stage.max_accuracy_drop is None:
+                    raise ValueError(
+                        f"stages.{number} (quantize) has {' and '.join(sorted(idle))}, which only a search uses; add"
+                        " max_accuracy_drop, or leave it out"
+                    )
+            elif not isinstance(stage, FileStage) and quantized:
                 raise ValueError(
-                    f"stages.{number} ({stage.do}) works on the float network and must come before quantize"
+                    f"stages.{number} ({stage.do}) works on the float network and must come before {quantized}"
                 )
-            elif self.model.is_onnx:
+            elif not isinstance(stage, FileStage) and self.model.is_onnx:
                 raise ValueError(
                     f"stages.{number} ({stage.do}) needs a PyTorch network, and model.source is an ONNX file;"
                     " an ONNX file can be quantized, measured and gated"
                 )
-        if self.teacher is not None and not any(stage.do == "distill" for stage in self.stages):
-            raise ValueError("teacher names a network, and no stage distils from it")
+        if self.teacher is not None and not any(stage.do in ("distill", "qat") for stage in self.stages):
+            raise ValueError("teacher names a network, and no stage learns from it")
         if self.model.is_onnx and self.model.weights is not None:
             raise ValueError("model.weights is for PyTorch networks; an ONNX file brings its own")
         return self

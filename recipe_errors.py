@@ -71,6 +71,8 @@ def explain(
     beside = [each for each in problems if _place(each["loc"], document) == place]
     if kind == "literal_error" and len(beside) == 1:
         value = str(problem["input"])
+        if value == "dynamic":
+            return str(errors.dynamic_quantization(f"{key} in {origin}"))
         return f'Unknown value "{value}" for {key} in {origin}: {errors.nearest(value, _quoted(problem, "expected"))}'
     if kind == "value_error":
         return f"The recipe {origin} cannot run: {problem['ctx']['error']}."

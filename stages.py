@@ -7,16 +7,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from .compress.distill.distill import distill
 from .compress.prune.channels import prune_channels
+from .compress.surgery.drop_squeeze_excite import drop_squeeze_excite
+from .compress.surgery.plan import SurgeryPlan
+from .compress.surgery.replace_activations import replace_activations
 from .compress.train import TrainResult, train
 from .data import Dataset
 from .files import write_atomic
 from .networks import Network
-from .recipe import Distill, PruneChannels, Section, Train, stage_keys
+from .recipe import Distill, DropSqueezeExcite, PruneChannels, ReplaceActivations, Section, Train, stage_keys
 from .runfolder import SCRATCH
+
+GATE_IMAGES = 256
+"""Training images over which the mean gates of squeeze-and-excitation blocks are measured."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,29 @@ def run_prune_channels(stage: PruneChannels, network: Network, context: Context)
     return Outcome(model, summary, facts, widths=widths)
 
 
+def run_replace_activations(stage: ReplaceActivations, network: Network, context: Context) -> Outcome:
+    model, plan = replace_activations(network.model, network.example(context.data), **stage_keys(stage))
+    return _operated(model, plan, f"Replaced {_several(len(plan.edits), 'activation')} by {stage.to}", context)
+
+
+def run_drop_squeeze_excite(stage: DropSqueezeExcite, network: Network, context: Context) -> Outcome:
+    typical = context.data.calibration(GATE_IMAGES, context.seed).x
+    images = torch.from_numpy(network.preprocess(typical))
+    model, plan = drop_squeeze_excite(network.model, images, **stage_keys(stage))
+    done = f"Dropped {_several(len(plan.edits), 'squeeze-and-excitation block')}"
+    return _operated(model, plan, f"{done}, the mean gate of {len(plan.gates)} folded into weights", context)
+
+
+def _operated(model: nn.Module, plan: SurgeryPlan, done: str, context: Context) -> Outcome:
+    write_atomic(context.folder / "plan.json", plan.to_json(), "the surgery plan")
+    summary = f"{done}; {len(plan.left)} left alone ({plan.left[0]})" if plan.left else done
+    return Outcome(model, summary, {"replaced": len(plan.edits), "left": [asdict(left) for left in plan.left]})
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def run_distill(stage: Distill, network: Network, context: Context) -> Outcome:
     model = network.copy()
     result = distill(
@@ -107,5 +137,7 @@ def _trained(model: nn.Module, result: TrainResult, done: str, data: Dataset) ->
 STAGES: dict[type[Section], Callable[[Any, Network, Context], Outcome]] = {
     Train: run_train,
     PruneChannels: run_prune_channels,
+    ReplaceActivations: run_replace_activations,
+    DropSqueezeExcite: run_drop_squeeze_excite,
     Distill: run_distill,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__, errors
 
@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from .bench.doctor import Diagnosis
     from .bench.latency import Progress
     from .bench.records import GateVerdict, GraphFacts, Report
+    from .compress.quantize.qat import QatResult
     from .compress.quantize.quantize import Quantized
+    from .compress.quantize.searched import Searched
+    from .compress.quantize.store_weights import StoredWeights
     from .data import Dataset
     from .dryrun import Plan
+    from .explanation import Explanation
     from .recipe import Recipe
 
 Say = Callable[[str], None]
@@ -83,9 +87,10 @@ def quantize(
     Raises EdgeLatheError for bad input.
     """
     from .compress.quantize.quantize import quantize as quantize_file
-    from .deploy import onnx_preprocess
+    from .compress.quantize.sensitivity import read_keep_float
     from .export.metadata import ModelMetadata, write_metadata
     from .imagesequence import ImageSequence
+    from .onnxinputs import onnx_preprocess
 
     source = Path(model)
     target_file = Path(output) if output is not None else source.with_suffix(".int8.onnx")
@@ -100,8 +105,134 @@ def quantize(
         target=target,
         method=method,  # type: ignore[arg-type]
         per_channel=per_channel,
-        keep_float=keep_float,
+        keep_float=read_keep_float(keep_float),
+        pixels=(preprocess.mean, preprocess.std),
         on_progress=on_progress,
+    )
+    write_metadata(target_file, ModelMetadata(mean=preprocess.mean, std=preprocess.std).properties())
+    return result, target_file
+
+
+def qat(
+    model: Path | str,
+    data: Dataset,
+    *,
+    epochs: int,
+    output: Path | str | None = None,
+    images: int = 512,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> tuple[QatResult, Path]:
+    """Write an int8 version of an ONNX file, trained on `data` through the roundings that it deploys with.
+
+    `settings` are the keywords of `edgelathe.compress.quantize.qat.qat`; the others are those of `quantize`. Returns
+    what was decided, audited and trained, and the path. Raises EdgeLatheError for bad input.
+    """
+    from .compress.quantize.qat import qat as train_file
+    from .compress.quantize.sensitivity import read_keep_float
+    from .export.metadata import ModelMetadata, write_metadata
+    from .imagesequence import ImageSequence
+    from .onnxinputs import onnx_preprocess
+
+    source = Path(model)
+    target_file = Path(output) if output is not None else source.with_suffix(".int8.onnx")
+    if target_file.resolve() == source.resolve():
+        raise errors.would_overwrite(source)
+    preprocess = onnx_preprocess(source, data, mean, std)
+    result = train_file(
+        source,
+        target_file,
+        ImageSequence(data.calibration(images, seed).x, preprocess),
+        data,
+        preprocess=preprocess,
+        pixels=(preprocess.mean, preprocess.std),
+        epochs=epochs,
+        seed=seed,
+        **settings | {"keep_float": read_keep_float(settings.get("keep_float", ()))},
+    )
+    write_metadata(target_file, ModelMetadata(mean=preprocess.mean, std=preprocess.std).properties())
+    return result, target_file
+
+
+def store_weights(
+    model: Path | str, *, output: Path | str | None = None, format: str = "int8", keep_float: Sequence[str] = ()
+) -> tuple[StoredWeights, Path]:
+    """Write an ONNX file with its weights stored as int8, int4 or float16: smaller, and computed in float32 as before.
+
+    The file goes to `output`, by default beside the model as <model>.<format>-weights.onnx, and keeps the model's
+    metadata. Needs no images. Returns what was stored how, and the path.
+    Raises EdgeLatheError for bad input.
+    """
+    from .compress.quantize.sensitivity import read_keep_float
+    from .compress.quantize.store_weights import store_weights as store_file
+
+    source = Path(model)
+    target_file = Path(output) if output is not None else source.with_suffix(f".{format}-weights.onnx")
+    if target_file.resolve() == source.resolve():
+        raise errors.would_overwrite(source)
+    result = store_file(
+        source,
+        target_file,
+        format=format,  # type: ignore[arg-type]
+        keep_float=read_keep_float(keep_float),
+    )
+    return result, target_file
+
+
+def tune(
+    model: Path | str,
+    data: Dataset,
+    *,
+    output: Path | str | None = None,
+    max_accuracy_drop: float = 0.3,
+    minutes: float = 10.0,
+    weight_size: float | None = None,
+    images: int = 512,
+    judged: int = 1000,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    target: str = "x86-vnni",
+    method: str = "mse",
+    per_channel: bool = True,
+    keep_float: Sequence[str] = (),
+    seed: int = 0,
+    say: Say = _silent,
+) -> tuple[Searched, Path]:
+    """Search for the fastest int8 version of an ONNX file that loses at most `max_accuracy_drop` points.
+
+    Ranges are calibrated on `images` training images of `data`, files are judged on `judged` others, and latency is
+    measured against the float file. The best so far is always at `output` (default <model>.int8.onnx); the state
+    beside it lets the same call continue after a kill, `minutes` counting all of them. Returns what was tried and
+    chosen, and the path; where no file held the drop, `held` is False and the most accurate one was written.
+    Raises EdgeLatheError for bad input.
+    """
+    from .export.metadata import ModelMetadata, write_metadata
+    from .onnxinputs import onnx_preprocess
+    from .tuning import split_training, tune_file
+
+    source = Path(model)
+    target_file = Path(output) if output is not None else source.with_suffix(".int8.onnx")
+    if target_file.resolve() == source.resolve():
+        raise errors.would_overwrite(source)
+    preprocess = onnx_preprocess(source, data, mean, std)
+    calibration, others = split_training(data, images, seed, judged)
+    result = tune_file(
+        source,
+        target_file,
+        calibration,
+        others,
+        preprocess,
+        state=target_file.with_suffix(".search"),
+        max_accuracy_drop=max_accuracy_drop,
+        minutes=minutes,
+        weight_size=weight_size,
+        target=target,
+        method=method,  # type: ignore[arg-type]
+        per_channel=per_channel,
+        keep_float=keep_float,
+        say=say,
     )
     write_metadata(target_file, ModelMetadata(mean=preprocess.mean, std=preprocess.std).properties())
     return result, target_file
@@ -130,7 +261,7 @@ def benchmark(
     from .bench.records import Report
     from .candidates import Deployable, measure
     from .data import Preprocess
-    from .deploy import onnx_preprocess
+    from .onnxinputs import onnx_preprocess
     from .recipe import bench_section
 
     paths = [Path(model) for model in models]
@@ -166,6 +297,18 @@ def _names(paths: Sequence[Path]) -> list[str]:
         return names
     whole = [str(path) for path in paths]
     return [f"{name} ({number})" if whole.count(name) > 1 else name for number, name in enumerate(whole, start=1)]
+
+
+def explain(
+    float_model: Path | str, int8_model: Path | str, *, runs: int = 40, seconds: float = 5.0, seed: int = 0
+) -> Explanation:
+    """Why the int8 file is as fast as it is: latency against the float file, time by operator, what stayed float.
+
+    Measures on one thread for `seconds`, then profiles `runs` runs of each file. Raises EdgeLatheError for bad files.
+    """
+    from .explanation import explain as explain_files
+
+    return explain_files(Path(float_model), Path(int8_model), runs=runs, seconds=seconds, seed=seed)
 
 
 def inspect(model: Path | str) -> GraphFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def _batches(
     if batch < 1:
         raise errors.bad_setting("batch", batch, "at least 1")
     model = find_runtime(runtime).load(path, threads)
+    for doubt in model.doubts:
+        warnings.warn(f"{path}: {doubt}", stacklevel=3)
     fixed = model.inputs[0].shape[0] if model.inputs and model.inputs[0].shape else None
     size = fixed if isinstance(fixed, int) and fixed > 0 else batch
     return [

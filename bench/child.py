@@ -61,7 +61,7 @@ class Child:
     def load(
         self, *, threads: int, batch: int, seed: int, shapes: Mapping[str, Sequence[int]] | None = None
     ) -> dict[str, Any]:
-        """Open the model and run it once -> load_ms, first_ms, after_load, after_first (bytes)."""
+        """Open the model and run it once -> load_ms, first_ms, after_load, after_first (bytes), doubts."""
         lists = {name: list(shape) for name, shape in (shapes or {}).items()}
         path = str(self.path.absolute())
         return self._ask(do="load", path=path, threads=threads, batch=batch, seed=seed, shapes=lists)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .environment import environment
+from .processor import usable_flags
 from .records import Environment, Record
 from .runtimes import RUNTIMES
 from .runtimes.adapter import Adapter
@@ -37,7 +38,7 @@ def diagnose() -> Diagnosis:
     """Look at this machine; measures nothing and takes milliseconds, plus the import of the runtimes that are
     present."""
     here = environment()
-    target, sentence = int8_outlook(here.isa)
+    target, sentence = int8_outlook(usable_flags() or here.isa)
     return Diagnosis(
         environment=here,
         runtimes=runtimes(RUNTIMES),

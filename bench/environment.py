@@ -11,19 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from .processor import isa_flags as isa_flags
 from .records import Environment
 
-X86_FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx_vnni_int8",
-    "amx_int8",
-    "avx512_bf16",
-    "amx_bf16",
-)
-ARM_FLAGS = ("asimd", "asimddp", "i8mm", "sve", "bf16")
 PACKAGES = ("edgelathe", "numpy", "onnx", "onnxruntime", "torch", "torchvision")
 _GIB = 1 << 30
 
@@ -50,17 +40,6 @@ def fingerprint(facts: dict[str, object]) -> str:
     assert isinstance(memory, int)
     rounded = {**facts, "memory_bytes": round(memory / _GIB)}
     return hashlib.sha256(json.dumps(rounded, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def isa_flags(cpuinfo: str) -> tuple[str, ...]:
-    """The instruction sets in the text of /proc/cpuinfo that decide int8 speed, on x86 ("flags") and arm
-    ("Features")."""
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            present = set(value.split())
-            return tuple(flag for flag in (*X86_FLAGS, *ARM_FLAGS) if flag in present)
-    return ()
 
 
 _ARM_PARTS = {

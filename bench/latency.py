@@ -62,6 +62,7 @@ class Samples:
     busy: list[float] = field(default_factory=list)
     load_ms: list[float] = field(default_factory=list)
     first_ms: list[float] = field(default_factory=list)
+    doubts: tuple[str, ...] = ()
 
 
 def measure_latency(
@@ -105,6 +106,7 @@ def measure_latency(
                 started = child.load(threads=threads, batch=batch, seed=seed, shapes=shapes)
                 samples[name].load_ms.append(started["load_ms"])
                 samples[name].first_ms.append(started["first_ms"])
+                samples[name].doubts = tuple(started["doubts"])
                 samples[name].bursts.append([])
                 runs.setdefault(name, _runs_per_visit(child))
             for _ in range(ROUNDS_PER_PROCESS):
@@ -233,11 +235,14 @@ def _record(
         ratio_high=high,
         load_ms=float(np.median(own.load_ms)),
         first_ms=float(np.median(own.first_ms)),
-        unstable=reasons_for_doubt(
-            own.bursts,
-            quartiles_ms=(q1, median, q3),
-            busy=own.busy,
-            relative_width=(spread[2] - spread[1]) / spread[0],
-            one_core=one_core,
+        unstable=(
+            *own.doubts,
+            *reasons_for_doubt(
+                own.bursts,
+                quartiles_ms=(q1, median, q3),
+                busy=own.busy,
+                relative_width=(spread[2] - spread[1]) / spread[0],
+                one_core=one_core,
+            ),
         ),
     )

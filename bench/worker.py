@@ -5,7 +5,7 @@ Speaks JSON lines: one request on standard input, one answer on standard output.
     start   {runtime, cores}                           import the runtime, pin this process
             -> {version, before_load}
     load    {path, threads, batch, seed, shapes}       open the model, run it once
-            -> {load_ms, first_ms, after_load, after_first}
+            -> {load_ms, first_ms, after_load, after_first, doubts: [...] why its answers are not to be trusted}
     burst   {runs}                                     one run to warm up, then `runs` timed ones
             -> {ns: [...] of the clock, held_ns: [...] of processor time, busy: share of the clock that the
                 calling thread was running}
@@ -75,6 +75,7 @@ class Bench:
             "first_ms": (done - first) / 1e6,
             "after_load": after_load,
             "after_first": resident(),
+            "doubts": list(self.model.doubts),
         }
 
     def burst(self, runs: int) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""Physically pruned networks on disk, without pickle: the original's source, each layer's width, the tensors.
+"""Changed networks on disk, without pickle: the original's source, modules replaced, widths, the tensors.
 
-structure.json names the network's source and arguments and each layer's channel counts; model.safetensors
-holds the tensors, whose SHA-256 structure.json records. Rebuilding makes the original, narrows its layers and
-loads the tensors strictly.
+structure.json names the network's source and arguments, the modules that were replaced and each layer's channel
+counts; model.safetensors holds the tensors, whose SHA-256 structure.json records. Rebuilding makes the original,
+replaces the modules, narrows the layers and loads the tensors strictly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from .. import errors
 from ..files import sha256_bytes, write_atomic
 from ..userfunction import is_user_function
 from . import zoo
+from .edits import Edit, edits_of, make_edit, refusal
 
 STRUCTURE, TENSORS = "structure.json", "model.safetensors"
 
@@ -72,11 +73,19 @@ class _Structure(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: Literal[1]
+    version: Literal[1, 2]
+    """1 has no edits."""
     source: str
     arguments: dict[str, Any]
     tensors_sha256: str
     layers: dict[str, dict[str, Width]]
+    edits: list[Edit] = []
+
+    @model_validator(mode="after")
+    def _edits_fit_version(self) -> _Structure:
+        if self.version == 1 and self.edits:
+            raise ValueError("version 1 has no edits")
+        return self
 
 
 def save_network(model: nn.Module, spec: NetworkSpec, folder: Path) -> None:
@@ -91,11 +100,12 @@ def save_network(model: nn.Module, spec: NetworkSpec, folder: Path) -> None:
     }
     data = save(tensors)
     structure = _Structure(
-        version=1,
+        version=2,
         source=spec.source,
         arguments=spec.arguments,
         tensors_sha256=sha256_bytes(data),
         layers={name: _widths(layer) for name, layer in model.named_modules() if _kind(layer)},
+        edits=list(edits_of(model)),
     )
     write_atomic(folder / TENSORS, data, "the network")
     write_atomic(folder / STRUCTURE, structure.model_dump_json(indent=1) + "\n", "the network")
@@ -114,6 +124,10 @@ def load_network(folder: Path, build: Callable[[NetworkSpec], nn.Module] | None 
         raise errors.structure_needs_code(folder, spec.source)
     with torch.random.fork_rng(devices=[]):
         model = _build(spec, folder) if build is None else build(spec)
+    for edit in structure.edits:
+        if why := refusal(model, edit):
+            raise errors.broken_structure(folder / STRUCTURE, why)
+        make_edit(model, edit)
     _set_widths(folder, model, structure.layers)
     _narrow_tensors(folder, model, tensors)
     model.load_state_dict(tensors)

@@ -17,7 +17,7 @@ import typer
 from edgelathe import __version__, cli, verbs
 from onnx import TensorProto, helper
 
-VERBS = ("run", "quantize", "bench", "inspect", "gate", "report", "doctor")
+VERBS = ("run", "quantize", "tune", "bench", "explain", "inspect", "gate", "report", "doctor")
 DENSE, INT8 = "4-export/float-dense.onnx", "5-quantize/int8-pruned.onnx"
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgelathe import imagefolder
 from edgelathe.data import Dataset, Preprocess, Split, load_data, stratified_order
 from edgelathe.errors import EdgeLatheError
+from edgelathe.imagefiles import fit_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -194,7 +194,7 @@ def test_images_are_resized_by_the_shorter_side_then_cropped(tmp_path: Path) -> 
     data = load_data("folder", _save_classes(tmp_path, size=(40, 20)), size=8, resize=10)
     assert data.shape == (3, 8, 8)
     gradient = np.tile(np.arange(40, dtype=np.uint8)[None, :, None], (20, 1, 3))
-    fitted = imagefolder.fit_arrays(gradient[None], 8, 10)[0]
+    fitted = fit_arrays(gradient[None], 8, 10)[0]
     reference = Image.fromarray(gradient).resize((20, 10), Image.Resampling.BILINEAR).crop((6, 1, 14, 9))
     np.testing.assert_array_equal(fitted, np.asarray(reference))
 
@@ -313,7 +313,7 @@ def test_folder_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     class Little:
         available = 100
 
-    monkeypatch.setattr(imagefolder.psutil, "virtual_memory", lambda: Little)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: Little)
     assert _refusal("folder", _save_classes(tmp_path)).startswith(
         f"Cannot hold the 6 images of {tmp_path / 'train'} in memory: "
     )

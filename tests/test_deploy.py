@@ -9,11 +9,12 @@ import pytest
 import torch
 from edgelathe.bench.graph import inspect_graph
 from edgelathe.data import Dataset, Preprocess, load_data
-from edgelathe.deploy import export_networks, file_name, inputs_line, onnx_preprocess, quantize_file
+from edgelathe.deploy import export_networks, file_name, inputs_line, quantize_file
 from edgelathe.errors import EdgeLatheError
 from edgelathe.export.metadata import read_metadata, write_metadata
 from edgelathe.export.vectors import read_vectors
 from edgelathe.networks import Network, load_source
+from edgelathe.onnxinputs import onnx_preprocess
 from edgelathe.recipe import ExportSection, ModelSection, Quantize
 
 

@@ -14,7 +14,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("models", "compress", "export", "bench")
-GROUND = {"errors", "files", "data", "imagefolder", "arrayfiles", "userfunction", "imagesequence", "models"}
+GROUND = {
+    "errors",
+    "files",
+    "data",
+    "imagefolder",
+    "imagefiles",
+    "arrayfiles",
+    "userfunction",
+    "imagesequence",
+    "models",
+}
 MIDDLE = {"compress", "export", "bench"}
 FACE = {"__init__", "cli"}
 
@@ -95,6 +105,8 @@ WITHOUT_TORCH = {
     "inspect": "edgelathe.bench.graph, edgelathe.printing",
     "quantize": "edgelathe.compress.quantize.quantize, edgelathe.imagesequence, edgelathe.export.metadata",
     "bench": "edgelathe.candidates, edgelathe.export.metadata",
+    "tune": "edgelathe.tuning, edgelathe.export.metadata",
+    "explain": "edgelathe.explanation, edgelathe.printing",
     "gate": "edgelathe.bench.gate, edgelathe.bench.budgets, edgelathe.bench.report",
     "worker": "edgelathe.bench.worker, edgelathe.bench.runtimes.onnxruntime",
     "run of an ONNX file": "edgelathe.pipeline, edgelathe.recipe",

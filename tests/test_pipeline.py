@@ -39,11 +39,13 @@ def run(workplace: Path) -> Run:
     return again
 
 
+STAGE_NAMES = ("train", "prune-channels", "distill", "export", "quantize", "bench")
+
+
 def done_again(said: list[str]) -> list[str]:
     """The stages that were not found finished."""
-    names = ("train", "prune-channels", "distill", "export", "quantize", "bench")
-    assert sum(line.partition(":")[0] in names for line in said) >= 1
-    return [line for line in said if line in names]
+    assert sum(line.partition(":")[0] in STAGE_NAMES for line in said) >= 1
+    return [line for line in said if line in STAGE_NAMES]
 
 
 def times(folder: Path) -> dict[str, int]:
@@ -192,6 +194,48 @@ def test_distilling_from_another_teacher_without_pruning(run: Run, toy_recipe: s
     assert [candidate.name for candidate in report.candidates] == ["float dense", "float distilled", "int8 distilled"]
 
 
+QAT = """
+[[stages]]
+do = "qat"
+epochs = 2
+batch = 64
+threads = 1
+"""
+
+
+def test_quantization_aware_training_stands_beside_quantize(run: Run, toy_recipe: str, workplace: Path) -> None:
+    quantize = '[[stages]]\ndo = "quantize"\n'
+    assert quantize in toy_recipe
+    (workplace / "toy.toml").write_text(toy_recipe.replace(quantize, quantize + QAT))
+    said, report = run()
+    assert [line for line in said if line in (*STAGE_NAMES, "qat")] == ["quantize", "qat", "bench"]
+    assert [candidate.name for candidate in report.candidates] == [
+        "float dense", "float pruned", "int8 pruned 1", "int8 pruned 2",
+    ]  # fmt: skip
+    ptq, trained = report.candidates[2:]
+    assert [node.outcome for node in trained.nodes] == [node.outcome for node in ptq.nodes]
+    record = report.stages[5]
+    assert (record.do, len(record.epochs)) == ("qat", 2)
+    assert trained.accuracy is not None
+    assert trained.accuracy.value == pytest.approx(100 * (record.epochs[-1].test_accuracy or 0), abs=1.0)
+    assert done_again(run()[0]) == []
+
+
+def test_quantization_aware_training_of_an_onnx_file_with_a_teacher(run: Run, toy_recipe: str, workplace: Path) -> None:
+    shutil.copy(workplace / "runs" / "toy" / "4-export" / "float-pruned.onnx", workplace / "net.onnx")
+    head, _, _ = toy_recipe.partition("[[stages]]")
+    teacher = '[teacher]\nsource = "cifar_resnet8"\n'
+    text = head.replace('"cifar_resnet8"', '"net.onnx"') + teacher + QAT + "[bench]\nseconds = 0.1\nmemory = false\n"
+    (workplace / "toy.toml").write_text(text)
+    said, report = run()
+    assert [candidate.name for candidate in report.candidates] == ["float", "int8"]
+    assert report.stages[0].do == "qat"
+    assert done_again(run()[0]) == []
+    again, _ = run("teacher.arguments={width = 8}")
+    assert "qat" in again, "another teacher makes another training"
+    assert "qat" in said
+
+
 MINE = """
 import torch
 from torch import nn
@@ -317,3 +361,110 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_files(
     assert facts == {
         candidate.name: candidate.facts.model_dump(mode="json") for candidate in read_report(toy_run).candidates
     }
+
+
+# --- surgery and stored weights -----------------------------------------------------------------------------
+
+SMALL = """
+from edgelathe.models.efficientnet import MBConv
+from edgelathe.models.layers import conv_norm
+from torch import nn
+
+def build(num_classes, in_channels):
+    return nn.Sequential(
+        conv_norm(in_channels, 8, 3, activation=nn.SiLU),
+        MBConv(8, 16, 2, 4, 3, 0.0),
+        MBConv(16, 16, 1, 4, 3, 0.0),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, num_classes),
+    )
+"""
+SURGERY = """
+name = "surgery"
+[model]
+source = "small.py:build"
+[data]
+source = "digits"
+limit_train = 256
+limit_test = 60
+calibration = 32
+[[stages]]
+do = "train"
+epochs = 1
+batch = 64
+lr = 0.02
+precision = "float32"
+threads = 1
+[[stages]]
+do = "replace-activations"
+[[stages]]
+do = "drop-squeeze-excite"
+[[stages]]
+do = "distill"
+epochs = 1
+batch = 64
+lr = 0.02
+precision = "float32"
+threads = 1
+[[stages]]
+do = "quantize"
+[[stages]]
+do = "store-weights"
+[[stages]]
+do = "store-weights"
+format = "float16"
+[bench]
+seconds = 0.1
+memory = false
+"""
+
+
+def test_surgery_is_planned_carried_out_and_found_again(tmp_path: Path) -> None:
+    (tmp_path / "surgery.toml").write_text(SURGERY)
+    (tmp_path / "small.py").write_text(SMALL)
+    steps = {step.what: step for step in edgelathe.plan(tmp_path / "surgery.toml").steps}
+    report, folder = edgelathe.run(tmp_path / "surgery.toml", runs=tmp_path)
+    dense, simplified, int8, weights, half = report.candidates
+    assert [candidate.name for candidate in report.candidates] == [
+        "float dense",
+        "float simplified",
+        "int8 simplified",
+        "int8 weights simplified",
+        "float16 weights simplified",
+    ]
+    assert dense.facts.ops["Sigmoid"] == 5 + 4
+    assert simplified.facts.ops["Clip"] == 5
+    assert steps["replace-activations by relu6"].macs == dense.facts.macs
+    assert steps["drop-squeeze-excite"].macs == simplified.facts.macs < dense.facts.macs
+    assert steps["store-weights as float16"].file_bytes == pytest.approx(half.facts.file_bytes, rel=0.2)
+    for stored in (weights, half):
+        assert stored.facts.file_bytes < simplified.facts.file_bytes
+        assert (stored.facts.macs, stored.facts.int8_macs) == (simplified.facts.macs, 0)
+        assert {node.outcome for node in stored.nodes} == {"float"}
+    assert half.agreement == simplified.agreement
+    summaries = {stage.do: stage.summary for stage in report.stages}
+    assert summaries["replace-activations"] == "Replaced 7 activations by relu6"
+    assert summaries["drop-squeeze-excite"] == (
+        "Dropped 2 squeeze-and-excitation blocks, the mean gate of 2 folded into weights"
+    )
+    assert "computed in float32, in the time and memory of the float model" in summaries["store-weights"]
+    said: list[str] = []
+    edgelathe.run(tmp_path / "surgery.toml", runs=tmp_path, say=said.append)
+    assert done_again(said) == []
+    edits = json.loads((folder / "4-distill" / "network" / "structure.json").read_text())["edits"]
+    assert len(edits) == 9
+
+
+@pytest.mark.slow
+def test_efficientnet_is_made_ready_for_int8(tmp_path: Path) -> None:
+    own = SURGERY.replace('"small.py:build"', '"cifar_efficientnet_b0"\narguments = { width_mult = 0.25 }')
+    (tmp_path / "surgery.toml").write_text(
+        own[: own.index('[[stages]]\ndo = "store-weights"')] + "\n[bench]\nseconds = 0.1\n"
+    )
+    dense, simplified, int8 = edgelathe.run(tmp_path / "surgery.toml", runs=tmp_path)[0].candidates
+    assert dense.facts.ops["Sigmoid"] == 65
+    assert not {"Sigmoid", "Mul", "HardSigmoid", "HardSwish"} & simplified.facts.ops.keys()
+    assert not {"Sigmoid", "Mul", "HardSigmoid", "HardSwish"} & int8.facts.ops.keys()
+    assert simplified.facts.ops["Clip"] == 33
+    assert int8.facts.int8_macs == int8.facts.macs

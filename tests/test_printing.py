@@ -12,7 +12,7 @@ from edgelathe.compress.quantize.quantize import Quantized
 from edgelathe.dryrun import Plan, Step
 from edgelathe.printing import PRINTERS, print_quantized, print_record
 
-VERBS = ("benchmark", "inspect", "gate", "report", "doctor", "plan")
+VERBS = ("benchmark", "explain", "inspect", "gate", "report", "doctor", "plan")
 
 
 def test_every_record_that_a_verb_returns_can_be_printed() -> None:

@@ -14,25 +14,37 @@ from edgelathe.compress.distill.weighting import WEIGHTINGS
 from edgelathe.compress.precision import PRECISIONS
 from edgelathe.compress.prune.channels import prune_channels
 from edgelathe.compress.prune.criteria import CRITERIA, SEEDED
+from edgelathe.compress.quantize.int8_gradients import Gradients
+from edgelathe.compress.quantize.qat import qat
 from edgelathe.compress.quantize.quantize import quantize
 from edgelathe.compress.quantize.ranges import METHODS
+from edgelathe.compress.quantize.store_weights import FORMATS, store_weights
 from edgelathe.compress.quantize.targets import TARGETS
+from edgelathe.compress.quantize.value_ranges import RANGES
 from edgelathe.compress.schedule import SCHEDULES
+from edgelathe.compress.surgery.drop_squeeze_excite import drop_squeeze_excite
+from edgelathe.compress.surgery.replace_activations import replace_activations
 from edgelathe.compress.train import train
 from edgelathe.errors import EdgeLatheError
+from edgelathe.models.edits import REPLACED_BY
 from edgelathe.recipe import (
+    SEARCH_KEYS,
     STAGES,
     BenchSection,
     Distill,
     PruneChannels,
+    Qat,
     Quantize,
     Recipe,
+    ReplaceActivations,
+    StoreWeights,
     Train,
     bench_section,
     load_recipe,
     shipped_recipes,
     stage_keys,
 )
+from edgelathe.tuning import tune_file
 
 RECIPE = """\
 # a toy
@@ -135,6 +147,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "distill": distill,
     "prune-channels": prune_channels,
     "quantize": quantize,
+    "qat": qat,
+    "replace-activations": replace_activations,
+    "drop-squeeze-excite": drop_squeeze_excite,
+    "store-weights": store_weights,
 }
 
 
@@ -148,6 +164,13 @@ def test_the_keys_of_a_stage_are_the_keywords_of_its_function(do: str) -> None:
     wanted = {name: parameter.default for name, parameter in parameters.items() if name not in GIVEN_BY_THE_PIPELINE}
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in wanted)
     fields = {name: field for name, field in STAGES[do].model_fields.items() if name != "do"}
+    if do == "quantize":
+        searching = inspect.signature(tune_file).parameters
+        assert {name: fields.pop(name).default for name in SEARCH_KEYS if name != "max_accuracy_drop"} == {
+            name: searching[name].default for name in SEARCH_KEYS if name != "max_accuracy_drop"
+        }
+        assert fields.pop("max_accuracy_drop").default is None, "without it nothing is searched"
+        assert set(fields) <= set(searching)
     assert fields.keys() == wanted.keys()
     for name, field in fields.items():
         assert (inspect.Parameter.empty if field.is_required() else field.default) == wanted[name], name
@@ -163,6 +186,14 @@ def test_the_keys_of_a_stage_are_the_keywords_of_its_function(do: str) -> None:
         (PruneChannels, "criterion", {*CRITERIA, *SEEDED}),
         (Quantize, "target", TARGETS),
         (Quantize, "method", METHODS),
+        (ReplaceActivations, "to", REPLACED_BY),
+        (StoreWeights, "format", FORMATS),
+        (Qat, "target", TARGETS),
+        (Qat, "method", METHODS),
+        (Qat, "ranges", RANGES),
+        (Qat, "gradients", typing.get_args(Gradients)),
+        (Qat, "schedule", SCHEDULES),
+        (Qat, "augment", AUGMENTS),
     ],
 )
 def test_the_words_a_key_takes_are_those_the_function_knows(stage: type, key: str, words: Any) -> None:
@@ -316,7 +347,8 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
             '"quantize"',
             '"brew"',
             'Unknown stage "brew" at stages.2.do in {file}, line 20: '
-            "valid are: distill, prune-channels, quantize, train.",
+            "valid are: distill, drop-squeeze-excite, prune-channels, qat, quantize, replace-activations, store-weights, "
+            "train.",
         ),
         (
             'do = "quantize"',
@@ -408,7 +440,7 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
         (
             "[data]",
             '[teacher]\nsource = "cifar_resnet20"\n[data]',
-            "The recipe {file} cannot run: teacher names a network, and no stage distils from it.",
+            "The recipe {file} cannot run: teacher names a network, and no stage learns from it.",
         ),
         (
             '"cifar_resnet8"',
@@ -450,6 +482,16 @@ def test_weights_beside_an_onnx_file_are_refused(written: Callable[..., Path]) -
         ),
         ("stages = [3]", "Wrong value 3 for stages.0 in {file}, line 1: it must be a table."),
         ('data = "digits"', "Wrong value 'digits' for data in {file}, line 1: it must be a table."),
+        (
+            'stages = [{do = "quantize", method = "dynamic"}]',
+            "Cannot quantize dynamically, as stages.0.method in {file}, line 1 asks: measuring ranges anew on every"
+            ' image makes convolution networks slower than float; leave method out, or write "mse", and they are'
+            " measured once, on calibration images.",
+        ),
+        (
+            'stages = [{do = "store-weights", per_channel = false}]',
+            'Unknown key "stages.0.per_channel" in {file}, line 1: valid are: do, format, keep_float.',
+        ),
         (
             'stages = [{do = "quantize", metod = "mse"}]',
             'Unknown key "stages.0.metod" in {file}, line 1: did you mean "method"?',

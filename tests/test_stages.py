@@ -1,16 +1,34 @@
 from __future__ import annotations
 
 import json
+import typing
 from pathlib import Path
 
 import pytest
 import torch
+from edgelathe.bench.records import StageRecord
 from edgelathe.data import Dataset, load_data
-from edgelathe.networks import Network, load_source
+from edgelathe.networks import Network, load_source, restore, store
 from edgelathe.recipe import STAGES as RECIPE_STAGES
-from edgelathe.recipe import Distill, ModelSection, PruneChannels, Quantize, Train
+from edgelathe.recipe import (
+    Distill,
+    DropSqueezeExcite,
+    FileStage,
+    ModelSection,
+    PruneChannels,
+    ReplaceActivations,
+    Train,
+)
 from edgelathe.runfolder import SCRATCH
-from edgelathe.stages import STAGES, Context, run_distill, run_prune_channels, run_train
+from edgelathe.stages import (
+    STAGES,
+    Context,
+    run_distill,
+    run_drop_squeeze_excite,
+    run_prune_channels,
+    run_replace_activations,
+    run_train,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +50,8 @@ def state(network: Network) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in network.model.state_dict().items()}
 
 
-def test_every_stage_but_quantize_changes_a_pytorch_network() -> None:
-    assert STAGES.keys() == set(RECIPE_STAGES.values()) - {Quantize}
+def test_every_stage_but_those_of_files_changes_a_pytorch_network() -> None:
+    assert STAGES.keys() == set(RECIPE_STAGES.values()) - set(typing.get_args(FileStage))
 
 
 @pytest.mark.parametrize(
@@ -86,3 +104,41 @@ def test_pruning_writes_its_plan_and_says_what_is_left(network: Network, context
     assert outcome.summary.startswith(f"Removed channels by l1: {share:.1%} of MACs and ")
     assert any(width["after"] < width["before"] for width in outcome.widths)
     assert all(width["reason"] for width in outcome.widths if width["after"] == width["before"])
+
+
+@pytest.fixture(scope="module")
+def efficientnet(data: Dataset) -> Network:
+    return load_source(ModelSection(source="cifar_efficientnet_b0", arguments={"width_mult": 0.25}), data, seed=0)
+
+
+def test_surgery_writes_its_plan_and_says_what_was_replaced(efficientnet: Network, context: Context) -> None:
+    before = state(efficientnet)
+    stage = ReplaceActivations(do="replace-activations", to="hardswish", ignore=("features.0",))
+    replaced = run_replace_activations(stage, efficientnet, context)
+    plan = json.loads((context.folder / "plan.json").read_text())
+    assert len(plan["edits"]) == replaced.facts["replaced"] == 48
+    assert replaced.facts["left"] == [{"module": "features.0.2", "what": "silu", "reason": "it is named in ignore"}]
+    assert replaced.summary == (
+        "Replaced 48 activations by hardswish; 1 left alone (features.0.2 keeps silu: it is named in ignore)"
+    )
+    network = efficientnet.becomes(replaced.model, "replaced")
+    dropped = run_drop_squeeze_excite(DropSqueezeExcite(do="drop-squeeze-excite"), network, context)
+    plan = json.loads((context.folder / "plan.json").read_text())
+    assert len(plan["edits"]) == len(plan["gates"]) == 16
+    assert dropped.summary == "Dropped 16 squeeze-and-excitation blocks, the mean gate of 16 folded into weights"
+    assert not any("Sigmoid" in type(module).__name__ for module in dropped.model.modules())
+    for outcome in (replaced, dropped):
+        record = {"do": "x", "folder": "x", "key": "x", "settings": {}}
+        StageRecord.model_validate({**record, "summary": outcome.summary, "facts": outcome.facts})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in efficientnet.model.state_dict().items())
+
+
+def test_surgery_can_be_stored_and_restored(efficientnet: Network, context: Context, tmp_path: Path) -> None:
+    replaced = run_replace_activations(ReplaceActivations(do="replace-activations"), efficientnet, context).model
+    network = efficientnet.becomes(replaced, "replaced")
+    store(network, tmp_path / "stage")
+    again = restore(efficientnet, tmp_path / "stage", "again").model
+    example = network.example(context.data)
+    with torch.no_grad():
+        assert torch.equal(again(example), replaced(example))
+    assert "SiLU" not in {type(module).__name__ for module in again.modules()}

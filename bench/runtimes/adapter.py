@@ -33,6 +33,11 @@ class Loaded(Protocol):
     @property
     def outputs(self) -> tuple[Port, ...]: ...
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why its answers on this processor should not be trusted, one clause each; empty when they may be."""
+        ...
+
     def run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """All outputs in the order of `outputs`."""
         ...

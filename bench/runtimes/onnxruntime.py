@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ... import errors
+from ..processor import QUANTIZED, doubt_about, usable_flags
 from .adapter import Port
 
 PACKAGE = "onnxruntime"
@@ -27,15 +28,17 @@ def version() -> str:
 
 
 class Session:
-    """A model opened by ONNX Runtime."""
+    """A model opened by ONNX Runtime; `settings` are attributes of its SessionOptions."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, **settings: object) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        for name, value in settings.items():
+            setattr(options, name, value)
         if not path.is_file():
             raise errors.missing_file("the model", path)
         # The runtime raises a dozen unrelated classes, all directly under Exception, for a file it refuses.
@@ -44,6 +47,7 @@ class Session:
         except Exception as reason:
             raise errors.runtime_refused("onnxruntime", path, _first_line(reason)) from reason
         self._path = path
+        self.doubts = _doubts(self._session)
         self.inputs = tuple(_port(value) for value in self._session.get_inputs())
         self.outputs = tuple(_port(value) for value in self._session.get_outputs())
 
@@ -52,6 +56,12 @@ class Session:
             return self._session.run(None, inputs)
         except Exception as reason:
             raise errors.runtime_refused("onnxruntime", self._path, _first_line(reason)) from reason
+
+
+def _doubts(session: Any) -> tuple[str, ...]:
+    quantized = session.get_modelmeta().custom_metadata_map.get(QUANTIZED)
+    doubt = None if quantized is None else doubt_about(quantized, usable_flags())
+    return () if doubt is None else (doubt,)
 
 
 def load(path: Path, threads: int) -> Session:

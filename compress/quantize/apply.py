@@ -7,9 +7,13 @@ import onnx_ir as ir
 
 from ...models.onnx_graph import add_initializer, constant, drop_node
 from .exact_pixels import quantize_inputs_as_pixels
-from .placement import ELEMENTWISE, ON_CODES, WITH_WEIGHTS, absorbing
+from .hold_float import hold_float
+from .placement import absorbing
 from .plan import Codes, QuantPlan
 from .ranges import affine
+from .refusals import CLAMPS, ELEMENTWISE, ON_CODES, WITH_WEIGHTS, clip_bounds
+from .stem_channels import pad_stem_channels
+from .targets import TARGETS, Target
 from .weights import quantize_bias, quantize_weight
 
 
@@ -17,9 +21,10 @@ def apply_plan(model: ir.Model, plan: QuantPlan) -> ir.Model:
     """A quantized copy of the prepared model that the plan was made for.
 
     Every quantized value is written once by a QuantizeLinear and read through a DequantizeLinear per reader, the
-    form from which runtimes fuse int8 kernels; data movement in `ON_CODES` reads and writes the codes themselves.
+    form from which runtimes fuse int8 kernels; data movement in `ON_CODES` and clamps read and write the codes
+    themselves where the target wants them to.
     """
-    copy = model.clone()
+    copy, target = model.clone(), TARGETS[plan.target]
     kinds = {node.name: node.kind for node in plan.nodes}
     for node in list(copy.graph):
         if kinds[str(node.name)] == "absorbed":
@@ -29,15 +34,19 @@ def apply_plan(model: ir.Model, plan: QuantPlan) -> ir.Model:
         if node.op_type in WITH_WEIGHTS:
             _quantize_weights(copy, node, plan)
         elif node.op_type in ELEMENTWISE:
-            _quantize_constants(copy, node)
-    on_codes = {node for node in int8 if node.op_type in ON_CODES}
+            _quantize_constants(copy, node, target)
+    on_codes = {node for node in int8 if target.on_codes and node.op_type in (*ON_CODES, *CLAMPS)}
     values = {str(value.name): value for value in _all_values(copy)}
     for name, codes in plan.codes.items():
-        _quantize_value(copy, values[name], codes, on_codes)
+        _quantize_value(copy, values[name], codes, on_codes, target)
     quantize_inputs_as_pixels(copy)
     for node in int8:  # in graph order: a set's order would change the file from run to run
-        if node.op_type == "Pad":
-            _pad_with_zero_point(copy, node, plan)
+        if node.op_type == "Pad" and node in on_codes:
+            _pad_with_zero_point(copy, node, plan, target)
+        elif node.op_type in CLAMPS and node in on_codes:
+            _clamp_codes(copy, node, plan, target)
+    pad_stem_channels(copy, target.stem_channels)
+    hold_float(copy)
     ir.passes.common.RemoveUnusedNodesPass()(copy)
     copy.graph.sort()
     return copy
@@ -71,17 +80,18 @@ def _quantize_weights(model: ir.Model, node: ir.Node, plan: QuantPlan) -> None:
         )
 
 
-def _quantize_constants(model: ir.Model, node: ir.Node) -> None:
-    """A constant operand of Add or Mul becomes uint8 codes over its own range."""
+def _quantize_constants(model: ir.Model, node: ir.Node, target: Target) -> None:
+    """A constant operand of Add or Mul becomes codes over its own range."""
     for position, value in enumerate(node.inputs):
         array = constant(value)
         if array is None:
             continue
         scale, zero_point = affine(float(array.min()), float(array.max()))
-        codes = np.clip(np.round(array / scale) + zero_point, 0, 255).astype(np.uint8)
+        codes = np.clip(np.round(array / scale) + zero_point, 0, 255) + target.lowest_code
+        zero = np.array(zero_point + target.lowest_code, target.code_type)
         name = f"{node.outputs[0].name}_operand{position}"
         node.replace_input_with(
-            position, _dequantized(model, node, name, codes, np.float32(scale), None, np.uint8(zero_point))
+            position, _dequantized(model, node, name, codes.astype(target.code_type), np.float32(scale), None, zero)
         )
 
 
@@ -92,9 +102,9 @@ def _dequantized(
     codes: np.ndarray,
     scales: np.ndarray | np.float32,
     axis: int | None,
-    zero_point: np.uint8 | None = None,
+    zero_point: np.ndarray | None = None,
 ) -> ir.Value:
-    zeros = np.zeros(np.shape(scales), codes.dtype) if zero_point is None else np.asarray(zero_point)
+    zeros = np.zeros(np.shape(scales), codes.dtype) if zero_point is None else zero_point
     inputs = [
         add_initializer(model.graph, f"{name}_codes", codes),
         add_initializer(model.graph, f"{name}_scale", np.asarray(scales)),
@@ -108,9 +118,11 @@ def _dequantized(
     return node.outputs[0]
 
 
-def _quantize_value(model: ir.Model, value: ir.Value, codes: Codes, on_codes: set[ir.Node]) -> None:
+def _quantize_value(
+    model: ir.Model, value: ir.Value, codes: Codes, on_codes: set[ir.Node], target: Target
+) -> None:
     scale = add_initializer(model.graph, f"{value.name}_scale", np.array(codes.scale, np.float32))
-    zero_point = add_initializer(model.graph, f"{value.name}_zero_point", np.array(codes.zero_point, np.uint8))
+    zero_point = add_initializer(model.graph, f"{value.name}_zero_point", np.array(codes.zero_point, target.code_type))
     readers = list(value.uses())
     name = str(value.name)
     is_output = value.is_graph_output()
@@ -118,7 +130,7 @@ def _quantize_value(model: ir.Model, value: ir.Value, codes: Codes, on_codes: se
     if producer is not None and producer in on_codes:
         quantized = value
         quantized.name = f"{name}_quantized"
-        quantized.dtype = ir.DataType.UINT8
+        quantized.dtype = ir.DataType.from_numpy(target.code_type)
     else:
         if is_output:
             value.name = f"{name}_float"
@@ -152,12 +164,32 @@ def _dequantize(reader: ir.Node, name: str, inputs: list[ir.Value]) -> ir.Value:
     return node.outputs[0]
 
 
-def _pad_with_zero_point(model: ir.Model, node: ir.Node, plan: QuantPlan) -> None:
+def _pad_with_zero_point(model: ir.Model, node: ir.Node, plan: QuantPlan, target: Target) -> None:
     name = str(node.outputs[0].name).removesuffix("_quantized")
     if len(node.inputs) < 3:
         node.resize_inputs(3)
-    code = np.array(plan.codes[name].zero_point, np.uint8)
+    code = np.array(plan.codes[name].zero_point, target.code_type)
     node.replace_input_with(2, add_initializer(model.graph, f"{name}_pad_code", code))
+
+
+def _clamp_codes(model: ir.Model, node: ir.Node, plan: QuantPlan, target: Target) -> None:
+    """Turn a Relu, Clip or HardSigmoid that reads and writes codes into the Clip of them."""
+    name = str(node.outputs[0].name).removesuffix("_quantized")
+    codes = plan.codes[name]
+    low, high = (0.0, 1.0) if node.op_type == "HardSigmoid" else clip_bounds(node) or (-np.inf, np.inf)
+    limits = np.round(np.array([low, high]) / codes.scale) + codes.zero_point
+    first, last = np.clip(limits, target.lowest_code, target.highest_code).astype(target.code_type)
+    bounds = [
+        add_initializer(model.graph, f"{name}_{end}_code", np.array(code))
+        for end, code in (("lowest", first), ("highest", last))
+    ]
+    clamp = ir.Node("", "Clip", [node.inputs[0], *bounds], name=node.name)
+    clamp.outputs[0].name, clamp.outputs[0].dtype = node.outputs[0].name, node.outputs[0].dtype
+    clamp.outputs[0].shape = node.outputs[0].shape
+    assert node.graph is not None
+    ir.convenience.replace_nodes_and_values(
+        node.graph, node, [node], [clamp], [node.outputs[0]], [clamp.outputs[0]]
+    )
 
 
 def _all_values(model: ir.Model) -> list[ir.Value]:

@@ -9,11 +9,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 
 from ... import errors
-from .placement import SAME_CODES, NodePlan
+from ...models.onnx_file import load_onnx
+from .float_reasons import Wiring, mixed_types, why_float
+from .placement import NodePlan
+from .refusals import CLAMPS, SAME_CODES
 
 INT8_OPERATORS = (
     "QLinearConv",
@@ -27,9 +31,12 @@ INT8_OPERATORS = (
     "QLinearAveragePool",
     "QLinearSigmoid",
     "QLinearLeakyRelu",
+    "QLinearSoftmax",
     "NhwcMaxPool",
 )
-MOVES_CODES = (*SAME_CODES, "NhwcMaxPool")
+MOVES_CODES = (*SAME_CODES, *CLAMPS, "NhwcMaxPool")
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+DYNAMIC = ("DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul")
 
 
 @dataclass(frozen=True)
@@ -57,22 +64,108 @@ class Audit:
         return tuple(node for node in self.nodes if node.reason.startswith("ONNX Runtime"))
 
 
-def audit(model: Path | bytes, planned: tuple[NodePlan, ...]) -> Audit:
+@dataclass(frozen=True)
+class FloatNode:
+    """A convolution or matrix product that the runtime computes in float."""
+
+    name: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FileAudit:
+    """What the runtime makes of a quantized file from anywhere, without its plan."""
+
+    runtime: str
+    weighted: dict[str, int]
+    """How many convolutions and matrix products the file holds, by operator."""
+    floats: tuple[FloatNode, ...]
+    requantized: tuple[str, ...]
+    """Convolutions and matrix products whose float weights the runtime turned into int8 of one scale, unasked."""
+    survivors: tuple[Survivor, ...]
+    dynamic: bool
+    """Whether ranges are computed at run time."""
+    signed: bool
+    """Whether activations are int8, which x86 processors multiply slowly."""
+    full_range: bool
+    """Whether int8 weights use more than 7 bits, whose sums saturate on x86 without VNNI."""
+
+    def in_int8(self, op: str) -> int:
+        return self.weighted.get(op, 0) - sum(node.op == op for node in self.floats)
+
+
+def audit_file(path: Path) -> FileAudit:
+    """Open a quantized file of any origin in ONNX Runtime and name what stayed in float, with the reason.
+
+    Raises EdgeLatheError for files that cannot be read or opened.
+    """
+    model = load_onnx(path)
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    wiring = Wiring(model.graph)
+    graph = optimised_graph(model.SerializeToString())
+    made_of, optimised = _made_of(graph), Wiring(graph)
+    left = {node.name: node for node in graph.node}
+
+    def reason(node: onnx.NodeProto) -> str:
+        mixed = mixed_types(left[node.name], optimised) if node.name in left else ""
+        return why_float(node, wiring) or mixed or "the runtime does not fuse it here"
+
+    weighted = [node for node in model.graph.node if node.op_type in WEIGHTED and node.domain in ("", "ai.onnx")]
+    floats = tuple(
+        FloatNode(node.name, node.op_type, reason(node))
+        for node in weighted
+        if made_of.get(node.name) not in INT8_OPERATORS
+    )
+    dequantize = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    stored = [node for node in dequantize if node.input[0] in wiring.stored]
+    computed = [node for node in dequantize if node.input[0] not in wiring.stored]
+    weights = [onnx.numpy_helper.to_array(wiring.stored[node.input[0]]) for node in stored]
+    return FileAudit(
+        runtime=_runtime(),
+        weighted={op: sum(node.op_type == op for node in weighted) for op in {node.op_type for node in weighted}},
+        floats=floats,
+        requantized=tuple(
+            node.name
+            for node in weighted
+            if made_of.get(node.name) in INT8_OPERATORS and wiring.is_float(node.input[1])
+        ),
+        survivors=tuple(_survivors(graph)),
+        dynamic=any(node.op_type in DYNAMIC for node in model.graph.node),
+        signed=any(wiring.codes_type(node) == "int8" for node in computed),
+        full_range=any(array.dtype == np.int8 and np.abs(array.astype(np.int16)).max() > 64 for array in weights),
+    )
+
+
+def audit(model: Path | bytes, planned: tuple[NodePlan, ...], *, signed: bool = False) -> Audit:
     """Compare what `planned` promised with ONNX Runtime's optimised graph of the model, a file or its bytes.
 
+    `signed` optimises int8 activations as the runtime does on arm, where it keeps them; on x86 it turns some of them
+    to uint8, so that a file for arm would be judged by what happens to it on the wrong processor.
     Raises EdgeLatheError when the runtime cannot open it.
     """
-    graph = optimised_graph(model)
-    made_of = {node.name.split("_token_")[0]: node.op_type for node in graph.node}
+    graph = optimised_graph(model, signed=signed)
+    made_of = _made_of(graph)
     nodes = tuple(_verified(node, made_of) for node in planned)
-    return Audit(f"onnxruntime {onnxruntime.__version__}", nodes, tuple(_survivors(graph)))
+    return Audit(_runtime(), nodes, tuple(_survivors(graph)))
 
 
-def optimised_graph(model: Path | bytes) -> onnx.GraphProto:
-    """The graph as ONNX Runtime executes it on this processor."""
+def _runtime() -> str:
+    return f"onnxruntime {onnxruntime.__version__}"
+
+
+def _made_of(graph: onnx.GraphProto) -> dict[str, str]:
+    """Operator that each node of the file was turned into, by the node's name."""
+    return {node.name.split("_token_")[0]: node.op_type for node in graph.node}
+
+
+def optimised_graph(model: Path | bytes, *, signed: bool = False) -> onnx.GraphProto:
+    """The graph as ONNX Runtime executes it on this processor, or, if `signed`, int8 activations as on arm."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        options.add_session_config_entry("session.qdqisint8allowed", str(int(signed)))
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         try:
             source = model if isinstance(model, bytes) else str(model)

@@ -12,21 +12,15 @@ import onnx_ir as ir
 from ... import errors
 from ...models.onnx_graph import constant
 from .calibrate import Histogram
-from .exact_pixels import CENTER, PIXELS
+from .exact_pixels import PIXELS
 from .placement import WITH_WEIGHTS, NodePlan, Placement
-from .ranges import METHODS, Method, affine
+from .ranges import METHODS, Method
+from .saturation import pair_scales
 from .targets import TARGETS
+from .value_codes import Codes, choose_codes, placed_by_codes
 from .weights import output_axis, weight_scales
 
 FEWEST_BITS, MOST_BITS = 2, 8
-
-
-@dataclass(frozen=True)
-class Codes:
-    """How a float value is written in uint8: value = scale * (code - zero_point)."""
-
-    scale: float
-    zero_point: int
 
 
 @dataclass(frozen=True)
@@ -76,28 +70,33 @@ def plan_from(
     fewer levels than the eight bits that their weights are stored in.
     Raises EdgeLatheError for bits that are out of range and for nodes without int8 weights.
     """
-    codes: dict[str, Codes] = {}
-    for group in placement.tied:
-        if PIXELS in group:
-            codes[PIXELS] = Codes(1.0, int(prepared.metadata_props[CENTER]))
-            continue
-        ranges = [METHODS[method](statistics[name]) for name in group]
-        scale, zero_point = affine(min(low for low, _ in ranges), max(high for _, high in ranges))
-        codes.update({name: Codes(scale, zero_point) for name in group})
+    chosen = {name: METHODS[method](statistics[name]) for name in placement.values if name != PIXELS}
+    codes = choose_codes(prepared, placement, chosen, TARGETS[target])
+    nodes = placed_by_codes(prepared, placement.nodes, codes, TARGETS[target])
     int8 = {node.name for node in placement.nodes if node.kind == "int8"}
     weighted = [node for node in prepared.graph if node.name in int8 and node.op_type in WITH_WEIGHTS]
     limits = _limits([str(node.name) for node in weighted], TARGETS[target].weight_max, weight_bits or {})
-    weights = {str(node.name): weight_codes(node, codes, limits[str(node.name)], per_channel) for node in weighted}
-    return QuantPlan(target, method, per_channel, placement.nodes, codes, weights)
+    weights = {
+        str(node.name): weight_codes(node, codes, limits[str(node.name)], per_channel, TARGETS[target].pair_max)
+        for node in weighted
+    }
+    return QuantPlan(target, method, per_channel, nodes, codes, weights)
 
 
-def weight_codes(node: ir.Node, codes: Mapping[str, Codes], limit: int, per_channel: bool) -> WeightCodes:
-    """Scales that spread the weights of `node` over -limit..limit and leave room for its bias."""
+def weight_codes(
+    node: ir.Node, codes: Mapping[str, Codes], limit: int, per_channel: bool, pair_max: int | None = None
+) -> WeightCodes:
+    """Scales that spread the weights of `node` over -limit..limit and leave room for its bias.
+
+    `pair_max` bounds the sum of two codes of one sign in an output channel, for processors whose sums saturate.
+    """
     weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
     assert weight is not None and node.inputs[0] is not None
     axis = output_axis(node) if per_channel else None
     input_scale = codes[str(node.inputs[0].name)].scale
     scales = weight_scales(weight, axis, limit=limit, bias=bias, input_scale=input_scale)
+    if pair_max is not None:
+        scales = pair_scales(weight, scales, output_axis(node), limit=limit, pair_max=pair_max)
     return WeightCodes(tuple(float(scale) for scale in scales.ravel()), axis, limit)
 
 

@@ -13,12 +13,14 @@ from ... import errors
 from ...files import sha256_file, write_atomic
 from .apply import apply_plan
 from .audit import Audit, audit
-from .exact_pixels import PIXELS, exact_pixels
 from .calibrate import Images, as_sliceable, calibrate
+from .exact_pixels import PIXELS, exact_pixels
+from .keep_float import check_keep_float
 from .placement import int8_nodes, place
 from .plan import QuantPlan, plan_from
 from .prepare import prepare
 from .ranges import METHODS, Method
+from .stem_to_depth import stem_to_depth
 from .targets import TARGETS
 
 
@@ -62,7 +64,8 @@ def quantize(
 
     `images` are float32 [N, C, H, W], preprocessed as the model expects, or a sequence of such batches; how they
     are batched does not change a byte of the result. `pixels` is the (mean, std) per channel that pixels / 255 are
-    normalised by; where it is known, the first convolution reads the pixels themselves (exact_pixels.py). `target` names the processor family (`TARGETS`), `method` how
+    normalised by; where it is known, the first convolution reads the pixels themselves (exact_pixels.py). `target`
+    names the processor family (`TARGETS`), `method` how
     activation ranges are chosen (`METHODS`), `keep_float` nodes or values that must stay float.
 
     Raises EdgeLatheError for unreadable models, unknown targets, methods or nodes, unusable images, and models in
@@ -71,17 +74,19 @@ def quantize(
     if target not in TARGETS:
         raise errors.unknown_choice("target", target, TARGETS)
     if method not in METHODS:
-        raise errors.unknown_choice("calibration method", method, METHODS)
+        raise errors.unknown_method(method, METHODS)
     prepared = prepare(model)
-    placement = place(prepared, keep_float=keep_float)
+    check_keep_float(prepared, keep_float, target=target)
+    placement = place(prepared, keep_float=keep_float, target=target)
     through_pixels = None if pixels is None else exact_pixels(prepared, *pixels)
     if through_pixels is not None:
-        placed = place(through_pixels, keep_float=keep_float)
+        stem_to_depth(through_pixels, PIXELS)
+        placed = place(through_pixels, keep_float=keep_float, target=target)
         if PIXELS in placed.values:
             prepared, placement = through_pixels, placed
     if not int8_nodes(placement.nodes):
         raise errors.nothing_to_quantize(model, [node.reason for node in placement.nodes])
-    statistics = calibrate(prepared, placement.values, images, histograms=method != "minmax", on_progress=on_progress)
+    statistics = calibrate(prepared, placement.values, images, on_progress=on_progress)
     plan = plan_from(prepared, placement, statistics, target=target, method=method, per_channel=per_channel)
     quantized = apply_plan(prepared, plan)
     quantized.metadata_props.update(
@@ -91,6 +96,6 @@ def quantize(
         }
     )
     file = ir.to_proto(quantized).SerializeToString(deterministic=True)
-    audited = audit(file, plan.nodes)
+    audited = audit(file, plan.nodes, signed=TARGETS[target].activations == "int8")
     write_atomic(Path(output), file, "the int8 model")
     return Quantized(plan, audited, len(as_sliceable(images)))

@@ -1,6 +1,6 @@
 """The images of a benchmark: what ranges are calibrated on, what accuracy and agreement are measured on.
 
-No image is in two of these sets.
+No image is in two of these sets, but for networks with random weights, which are shown other cuts of the same images.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .networks import Network
 TRAINING = 40_000
 """CIFAR-10 images before train-4.npz: calibration takes from these, agreement is measured on the rest."""
 RESIZED = 256
+OTHER_CUTS = 64
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Images:
     calibration_made: str
     top1: TestSet | None
     agreement: TestSet | None
-    """Both None for networks with random weights."""
+    """For networks with random weights `top1` is None, and the labels of `agreement` mean nothing."""
 
 
 def load_images(network: Network, data: Path, count: int, seed: int) -> Images:
@@ -47,8 +48,10 @@ def load_images(network: Network, data: Path, count: int, seed: int) -> Images:
         return _cifar10(data, count, seed)
     if network.trained:
         return _imagenet_sample(data, count, seed)
-    made = f"{count} random 224 x 224 cuts of the ImageNet sample (shorter side {RESIZED}), seed {seed}"
-    return Images(random_cuts(whole_sample(data).test, count, 224, seed), made, None, None)
+    made = f"random 224 x 224 cuts of the ImageNet sample (shorter side {RESIZED}), seed"
+    sample = whole_sample(data).test
+    others = TestSet("other cuts", random_cuts(sample, OTHER_CUTS, 224, seed + 1), f"{OTHER_CUTS} {made} {seed + 1}")
+    return Images(random_cuts(sample, count, 224, seed), f"{count} {made} {seed}", None, others)
 
 
 def _cifar10(data: Path, count: int, seed: int) -> Images:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from edgelathe.bench.accuracy import accuracy, agreement, paired, predict
+from edgelathe.bench.accuracy import accuracy, agreement, paired, predict_logits
 from edgelathe.bench.environment import usable_cores
 from edgelathe.bench.graph import inspect_graph
 from edgelathe.bench.latency import measure_latency
@@ -28,7 +28,7 @@ WIDTH = 0.01
 
 Say = Callable[[str], None]
 Predictions = Mapping[str, np.ndarray]
-"""Classes by name of the test set."""
+"""Logits [N, classes] by name of the test set."""
 
 
 @dataclass(frozen=True)
@@ -112,20 +112,33 @@ def quantize_once(tool: Tool, job: Job, limit_bytes: int) -> Cost:
 
 def predict_sets(path: Path, images: Images, preprocess: Preprocess) -> Predictions:
     sets = {test.name: test.images.x for test in (images.top1, images.agreement) if test is not None}
-    return {name: predict(path, x, preprocess, threads=usable_cores()) for name, x in sets.items()}
+    return {name: predict_logits(path, x, preprocess, threads=usable_cores()) for name, x in sets.items()}
 
 
 def judge(name: str, predictions: Mapping[str, Predictions], images: Images) -> dict[str, object]:
-    """Accuracy, and agreement with float, of the file `name`; empty without test sets."""
+    """Accuracy, agreement with float and signal to noise of the file `name`, as far as the labels mean anything."""
     judged: dict[str, object] = {}
     if images.top1 is not None:
-        judged["top1"] = accuracy(predictions[name][images.top1.name], images.top1.images.y)
-    if images.agreement is not None:
-        own, labels = predictions[name][images.agreement.name], images.agreement.images.y
-        reference = predictions[FLOAT][images.agreement.name]
-        judged["hard_top1"] = accuracy(own, labels)
-        if name != FLOAT:
-            judged["agreement"] = agreement(own, reference)
-        if name not in (FLOAT, BAR) and BAR in predictions:
-            judged["against_bar"] = paired(own, predictions[BAR][images.agreement.name], reference)
+        judged["top1"] = accuracy(classes(predictions[name][images.top1.name]), images.top1.images.y)
+    if images.agreement is None:
+        return judged
+    which, labels = images.agreement.name, images.agreement.images.y
+    own, reference = predictions[name][which], predictions[FLOAT][which]
+    if images.top1 is not None:
+        judged["hard_top1"] = accuracy(classes(own), labels)
+    if name != FLOAT:
+        judged["agreement"] = agreement(classes(own), classes(reference))
+        judged["snr_db"] = decibels(reference, own)
+    if name not in (FLOAT, BAR) and BAR in predictions:
+        judged["against_bar"] = paired(classes(own), classes(predictions[BAR][which]), classes(reference))
     return judged
+
+
+def classes(logits: np.ndarray) -> np.ndarray:
+    return np.argmax(logits, axis=1)
+
+
+def decibels(reference: np.ndarray, other: np.ndarray) -> float | None:
+    """Power of the float logits over that of their difference; None where there is no difference."""
+    noise = float(np.square(reference - other, dtype=np.float64).sum())
+    return 10 * float(np.log10(np.square(reference, dtype=np.float64).sum() / noise)) if noise else None

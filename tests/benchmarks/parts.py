@@ -32,6 +32,8 @@ class Entry(Record):
     """Top-1 on the images of `agreement`."""
     agreement: Accuracy | None = None
     """Share of images classified as the float network does."""
+    snr_db: float | None = None
+    """Signal to quantization noise of the logits, on the images of `agreement`."""
     against_bar: tuple[int, int] | None = None
     """Of those images, how many only this tool, and how many only the bar, classifies as float does."""
     latency: Latency | None = None

@@ -12,7 +12,8 @@ from .parts import Benchmark, Entry, Part
 from .peers import BAR
 
 HEADINGS = (
-    "network", "tool", "top-1", "hard top-1", "agreement", "against bar", "latency", "size", "int8 MACs", "s", "MB",
+    "network", "tool", "top-1", "hard top-1", "agreement", "SNR", "against bar", "latency", "size",
+    "int8 MACs", "s", "MB",
 )  # fmt: skip
 NOTHING = ""
 
@@ -46,6 +47,7 @@ def _row(network: str, entry: Entry, reference: Entry | None, *, same_images: bo
         _top1(entry.top1, None if reference is None else reference.top1),
         NOTHING if same_images else _top1(entry.hard_top1, None if reference is None else reference.hard_top1),
         NOTHING if agreement is None else in_percent(agreement.top1, agreement.total),
+        NOTHING if entry.snr_db is None else f"{entry.snr_db:.1f} dB",
         _against_bar(entry),
         _latency(entry, reference is None),
         NOTHING if facts is None else in_bytes(facts.file_bytes),
@@ -61,6 +63,7 @@ def notes(benchmark: Benchmark) -> list[str]:
         f"top-1 and hard top-1: of float, and of the others the change in points; agreement with float and hard top-1 "
         f"are over the same images; against bar: images classified as float does by this tool alone and by {BAR} alone,"
         " with McNemar's exact p",
+        "SNR: power of the float logits over that of their difference, on the images of agreement",
         "latency: one thread, batch 1, interleaved; of float in ms, of the others its share with a 95 % interval",
         f"s, MB: the whole process from its start, median of {repeats}; peak resident memory in units of 10^6 bytes",
     ]
@@ -104,8 +107,10 @@ def _same_images(part: Part) -> bool:
 
 def _tested_on(part: Part) -> str:
     hard = part.entries[0].hard_top1
-    if part.agreement_images is None or hard is None:
+    if part.agreement_images is None:
         return "; no accuracy"
+    if hard is None:
+        return f"; agreement and SNR on {part.agreement_images}, no accuracy"
     score = in_percent(hard.top1, hard.total)
     where = f"{part.agreement_images}, of which float has {score} right"
     if _same_images(part):

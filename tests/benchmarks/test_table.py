@@ -69,6 +69,7 @@ def part() -> Part:
         top1=accuracy(INT8_SAYS, LABELS),
         hard_top1=accuracy(INT8_SAYS, LABELS),
         agreement=agreement(INT8_SAYS, FLOAT_SAYS),
+        snr_db=31.25,
         against_bar=(5, 0),
         latency=latency(0.5, ("other work",)),
     )
@@ -88,9 +89,9 @@ def part() -> Part:
 
 def test_float_has_figures_and_the_others_changes_and_shares() -> None:
     dense, ours, _, failed = part_rows(part())
-    assert dense == ["toy", "float", "91.0 %", "91.0 %", "", "", "2.00 ms", "4.00 kB", "", "", ""]
-    assert ours[:6] == ["", "edgelathe", "-2.0 pt", "-2.0 pt", "98.0 %", "+5 -0, p 0.062"]
-    assert ours[6:] == ["0.500 (0.500\N{EN DASH}0.500) ?", "1.00 kB", "90.0 %", "2.0", "60"]
+    assert dense == ["toy", "float", "91.0 %", "91.0 %", "", "", "", "2.00 ms", "4.00 kB", "", "", ""]
+    assert ours[:7] == ["", "edgelathe", "-2.0 pt", "-2.0 pt", "98.0 %", "31.2 dB", "+5 -0, p 0.062"]
+    assert ours[7:] == ["0.500 (0.500\N{EN DASH}0.500) ?", "1.00 kB", "90.0 %", "2.0", "60"]
     assert failed[:3] == ["", "nncf", "failed"]
     assert {len(row) for row in (dense, ours, failed)} == {len(HEADINGS)}
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 import torch_pruning
+from edgelathe.compress.prune.channels import prune_channels
 from edgelathe.errors import EdgeLatheError
 from edgelathe.models import zoo
+from edgelathe.models.edits import Edit, make_edit, refusal
 from edgelathe.models.structure import STRUCTURE, TENSORS, NetworkSpec, load_network, save_network
 from torch import nn
 
@@ -56,6 +60,10 @@ def _prune(model: nn.Module, spec: NetworkSpec) -> nn.Module:
             if graph.check_pruning_group(group):
                 group.prune()
     return model
+
+
+def _halve(model: nn.Module) -> nn.Module:
+    return prune_channels(model, torch.randn(2, 3, 32, 32), keep_macs=0.5)[0]
 
 
 def _outputs(model: nn.Module, spec: NetworkSpec) -> torch.Tensor:
@@ -159,7 +167,12 @@ def test_changed_tensors_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        (("version",), 2, "version Input should be 1"),
+        (("version",), 3, "version Input should be 1 or 2"),
+        (("edits",), [{"module": "conv1", "becomes": "identity"}], "conv1 is no squeeze-and-excitation block"),
+        (("edits",), [{"module": "conv1", "becomes": "relu6"}], "conv1 (Conv2d) is no activation that relu6 stands in"),
+        (("edits",), [{"module": "conv1", "becomes": "os.system"}], "edits.0.becomes Input should be 'relu6', 're"),
+        (("edits",), [{"module": "act", "becomes": "relu6"}], 'it has no module "act"'),
+        (("edits",), [{"module": "act", "becomes": "relu6", "code": "x"}], "edits.0.code Unexpected keyword argument"),
         (("extra",), 1, "extra Extra inputs are not permitted"),
         (("layers", "conv1", "out_channels"), 5, "out_channels of conv1 is 5, which cannot be cut from 4"),
         (("layers", "conv1", "out_channels"), 3, "conv1.weight is [4, 3, 3, 3] and not [3, 3, 3, 3] as in "),
@@ -181,6 +194,71 @@ def test_changed_structure_is_refused(path: list[str], value: object, reason: st
     (tmp_path / STRUCTURE).write_text(json.dumps(structure))
     message = _refusal(tmp_path)
     assert message.startswith(f"Cannot rebuild the network from {tmp_path}/") and reason in message
+
+
+EFFICIENTNET = NetworkSpec("cifar_efficientnet_b0", {"num_classes": 3, "in_channels": 3, "width_mult": 0.25})
+
+
+def _simplify(model: nn.Module) -> nn.Module:
+    """Two edits of one activation, one of an activation inside a block, and that block dropped."""
+    for edit in (
+        Edit("features.0.2", "hardswish"),
+        Edit("features.0.2", "relu6"),
+        Edit("features.1.conv.1.activation", "relu"),
+        Edit("features.1.conv.1", "identity"),
+        Edit("features.3.conv.1.2", "relu"),
+    ):
+        assert refusal(model, edit) == ""
+        make_edit(model, edit)
+    return model
+
+
+@pytest.mark.parametrize("order", [(_simplify,), (_simplify, _halve), (_halve, _simplify)])
+def test_edited_networks_survive_a_round_trip_before_and_after_pruning(
+    order: tuple[Callable[[nn.Module], nn.Module], ...], tmp_path: Path
+) -> None:
+    model = _build(EFFICIENTNET)
+    for change in order:
+        model = change(model)
+    save_network(model, EFFICIENTNET, tmp_path / "a")
+    rebuilt = load_network(tmp_path / "a")
+    assert torch.equal(_outputs(rebuilt, EFFICIENTNET), _outputs(model, EFFICIENTNET))
+    assert [type(module) for module in rebuilt.modules()] == [type(module) for module in model.modules()]
+    save_network(rebuilt, EFFICIENTNET, tmp_path / "b")
+    for file in (STRUCTURE, TENSORS):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_users_network_is_edited_after_it_was_built(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(2, 2), nn.SiLU())
+
+    model = build()
+    make_edit(model, Edit("1", "hardswish"))
+    save_network(model, NetworkSpec("mine.py:build"), tmp_path)
+    rebuilt = load_network(tmp_path, build=lambda _: build())
+    x = torch.randn(3, 2)
+    assert torch.equal(rebuilt(x), model(x))
+
+
+def test_files_of_version_1_are_still_read(tmp_path: Path) -> None:
+    model = _prune(_build(TINY[0]), TINY[0])
+    save_network(model, TINY[0], tmp_path)
+    structure = json.loads((tmp_path / STRUCTURE).read_text())
+    assert structure.pop("edits") == []
+    (tmp_path / STRUCTURE).write_text(json.dumps(structure | {"version": 1}))
+    assert torch.equal(_outputs(load_network(tmp_path), TINY[0]), _outputs(model, TINY[0]))
+    (tmp_path / STRUCTURE).write_text(json.dumps(structure | {"version": 1, "edits": [asdict(Edit("1", "relu"))]}))
+    assert "version 1 has no edits" in _refusal(tmp_path)
+
+
+def test_an_edit_that_was_taken_out_of_the_file_is_noticed(tmp_path: Path) -> None:
+    save_network(_simplify(_build(EFFICIENTNET)), EFFICIENTNET, tmp_path)
+    structure = json.loads((tmp_path / STRUCTURE).read_text())
+    dropped = structure["edits"].pop(3)
+    assert dropped == {"module": "features.1.conv.1", "becomes": "identity"}
+    (tmp_path / STRUCTURE).write_text(json.dumps(structure))
+    assert "it and the network differ in the layer features.1.conv.1.expand" in _refusal(tmp_path)
 
 
 def test_built_in_layers_of_unknown_widths_are_refused(tmp_path: Path) -> None:
