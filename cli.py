@@ -152,10 +152,21 @@ def quantize(
     mean: Mean = None,
     std: Std = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: beside the model.")] = None,
-    target: Annotated[str, typer.Option(help="Processor family: x86-vnni or x86-avx2.")] = "x86-vnni",
-    method: Annotated[str, typer.Option(help="How ranges are chosen: mse, percentile or minmax.")] = "mse",
+    target: Annotated[str, typer.Option(help="x86-vnni, x86-avx2, arm64, openvino or litert.")] = "x86-vnni",
+    method: Annotated[
+        str, typer.Option(help="How ranges are chosen: mse, entropy, percentile, moving-average or minmax.")
+    ] = "mse",
     per_channel: Annotated[bool, typer.Option(help="One weight scale per output channel.")] = True,
     keep_float: Annotated[list[str] | None, typer.Option(help="A node that must stay float; repeatable.")] = None,
+    equalize: Annotated[
+        str | None, typer.Option(help="Scale channels to one range: by their weights or activations.")
+    ] = None,
+    correct_bias: Annotated[
+        str | None, typer.Option(help="Take mean errors out of biases: analytic or empirical.")
+    ] = None,
+    rounding: Annotated[
+        str, typer.Option(help="nearest, or learned in minutes: layers, blocks or network.")
+    ] = "nearest",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -178,6 +189,9 @@ def quantize(
             method=method,
             per_channel=per_channel,
             keep_float=keep_float or (),
+            equalize=equalize,
+            correct_bias=correct_bias,
+            rounding=rounding,
             seed=seed,
             on_progress=on_progress,
         )

@@ -110,10 +110,13 @@ class Distill(TrainingKeys):
 
 class Quantize(Section):
     do: Literal["quantize"]
-    target: Literal["x86-vnni", "x86-avx2"] = "x86-vnni"
-    method: Literal["mse", "percentile", "minmax"] = "mse"
+    target: Literal["x86-vnni", "x86-avx2", "arm64", "openvino", "litert"] = "x86-vnni"
+    method: Literal["mse", "entropy", "percentile", "moving-average", "minmax"] = "mse"
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()
+    equalize: Literal["weights", "activations"] | None = None
+    correct_bias: Literal["analytic", "empirical"] | None = None
+    rounding: Literal["nearest", "layers", "blocks", "network"] = "nearest"
     max_accuracy_drop: float | None = Field(default=None, ge=0)
     """Points; given, schemes are searched and operators kept in float until it holds."""
     minutes: float = Field(default=10.0, gt=0)
@@ -209,7 +212,8 @@ class Recipe(Section):
             if isinstance(stage, FileStage):
                 quantized = stage.do
             if stage.do == "quantize":
-                idle = {"minutes", "weight_size"} & stage.model_fields_set
+                defaults = {key: Quantize.model_fields[key].default for key in SEARCH_KEYS}
+                idle = {key for key, default in defaults.items() if getattr(stage, key) != default}
                 if idle and stage.max_accuracy_drop is None:
                     raise ValueError(
                         f"stages.{number} (quantize) has {' and '.join(sorted(idle))}, which only a search uses; add"

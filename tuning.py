@@ -13,7 +13,9 @@ from .bench.environment import environment
 from .bench.latency import measure_latency
 from .bench.paired import paired_interval
 from .bench.profile import profile
-from .compress.quantize.builder import Scheme
+from .compress.quantize.bias_correction import Method as BiasMethod
+from .compress.quantize.builder import Rounding, Scheme
+from .compress.quantize.equalize import By
 from .compress.quantize.ranges import Method
 from .compress.quantize.search import SCHEMES, search_precision
 from .compress.quantize.searched import Probes, Searched
@@ -44,13 +46,16 @@ def tune_file(
     target: str = "x86-vnni",
     method: Method = "mse",
     per_channel: bool = True,
+    equalize: By | None = None,
+    correct_bias: BiasMethod | None = None,
+    rounding: Rounding = "nearest",
     keep_float: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Searched:
     """`search_precision` with accuracy counted on `judged` and latency measured against `model`, one thread each.
 
-    The scheme of `method` and `per_channel` is tried first, then the others. Beside `output` the record of the search
-    is written as search.json and the ranking of its operators, where they were ranked, as sensitivity.json.
+    The scheme that the settings of `quantize` make is tried first, then the others. Beside `output` the record of the
+    search is written as search.json and the ranking of its operators, where they were ranked, as sensitivity.json.
     Raises EdgeLatheError as `search_precision` does.
     """
 
@@ -58,7 +63,7 @@ def tune_file(
         files = {"float": model, "int8": path}
         return measure_latency(files, reference="float", seconds=LATENCY_SECONDS)["int8"].ratio
 
-    own = Scheme(method, per_channel)
+    own = Scheme(method, per_channel, equalize, correct_bias, rounding)
     result = search_precision(
         model,
         output,

@@ -76,6 +76,9 @@ def quantize(
     method: str = "mse",
     per_channel: bool = True,
     keep_float: Sequence[str] = (),
+    equalize: str | None = None,
+    correct_bias: str | None = None,
+    rounding: str = "nearest",
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Quantized, Path]:
@@ -106,6 +109,9 @@ def quantize(
         method=method,  # type: ignore[arg-type]
         per_channel=per_channel,
         keep_float=read_keep_float(keep_float),
+        equalize=equalize,  # type: ignore[arg-type]
+        correct_bias=correct_bias,  # type: ignore[arg-type]
+        rounding=rounding,  # type: ignore[arg-type]
         pixels=(preprocess.mean, preprocess.std),
         on_progress=on_progress,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 from pathlib import Path
 
@@ -53,10 +54,10 @@ def isa_flags(cpuinfo: str) -> tuple[str, ...]:
 def asked_by_numpy() -> dict[str, bool]:
     """Feature -> whether CPUID reports it to this process, in numpy's names; empty where numpy does not tell."""
     try:
-        from numpy._core._multiarray_umath import __cpu_features__
+        compiled = importlib.import_module("numpy._core._multiarray_umath")
     except ImportError:
         return {}
-    return dict(__cpu_features__)
+    return dict(getattr(compiled, "__cpu_features__", {}))
 
 
 def confirmed(flags: tuple[str, ...], asked: dict[str, bool]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import typer
 from edgelathe import __version__, cli, verbs
 from onnx import TensorProto, helper
 
-VERBS = ("run", "quantize", "tune", "bench", "explain", "inspect", "gate", "report", "doctor")
+VERBS = ("run", "quantize", "store-weights", "tune", "bench", "explain", "inspect", "gate", "report", "doctor")
 DENSE, INT8 = "4-export/float-dense.onnx", "5-quantize/int8-pruned.onnx"
 
 
@@ -32,7 +32,7 @@ def toy_model(toy_run: Path, tmp_path: Path) -> Path:
 def test_help_names_every_verb(command: Callable[..., Any]) -> None:
     ended = command("--help")
     assert (ended.code, ended.err) == (0, "")
-    assert set(VERBS) <= set(re.findall(r"[a-z]+", ended.out))
+    assert set(VERBS) <= set(re.findall(r"[a-z-]+", ended.out))
     assert command("-h").out == ended.out
 
 
@@ -93,6 +93,7 @@ def test_what_needs_no_torch_never_loads_it(toy_run: Path, toy_model: Path, tmp_
         ["report", "toy-run"],
         ["bench", "toy.onnx", "--data", "digits", "--seconds", "0.1"],
         ["quantize", "toy.onnx", "--data", "digits", "--images", "32"],
+        ["store-weights", "toy.onnx", "--format", "int4"],
         ["run", "onnx.toml", "--dry-run"],
         ["run", "onnx.toml"],
     )
@@ -271,6 +272,52 @@ def test_options_of_the_data_need_data(
 ) -> None:
     assert refused(verb, toy_model, option, value) == (
         f"Cannot use {option} without --data: say what kind of data it is, for example --data folder."
+    )
+
+
+@pytest.mark.parametrize("words", [(), ("--data", "digits")])
+def test_dynamic_quantization_is_refused_whether_there_are_images_or_not(
+    refused: Callable[..., str], toy_model: Path, words: tuple[str, ...]
+) -> None:
+    assert refused("quantize", toy_model, "--method", "dynamic", *words) == (
+        "Cannot quantize dynamically: measuring ranges anew on every image makes convolution networks slower than"
+        ' float; leave method out, or write "mse", and they are measured once, on calibration images.'
+    )
+
+
+def test_names_that_keep_nothing_float_are_refused(refused: Callable[..., str], toy_model: Path) -> None:
+    words = ("--data", "digits", "--images", "16", "--keep-float")
+    assert refused("quantize", toy_model, *words, "Relu") == (
+        'Cannot use "Relu" in keep_float: in int8 it is no operator of its own but goes into the output range of conv1;'
+        " name that operator instead."
+    )
+    assert refused("store-weights", toy_model, "--keep-float", "Flatten") == (
+        'Cannot use "Flatten" in keep_float: it stays float anyway (it has no weights); take it out of keep_float.'
+    )
+
+
+def test_store_weights_prints_what_it_saves_and_what_keeps_its_weights(
+    command: Callable[..., Any], toy_model: Path
+) -> None:
+    ended = command("store-weights", toy_model, "--format", "float16", "--keep-float", "linear")
+    assert (ended.code, ended.err) == (0, "")
+    path = toy_model.with_suffix(".float16-weights.onnx")
+    printed = " ".join(ended.out.split())
+    assert printed.startswith(f"{path}: 6 of 8 weights stored as float16, the file is 0.")
+    assert "this helps where files are sent or stored" in printed
+    assert "conv1 Conv it has fewer than 256 weights" in printed
+    assert "linear Gemm asked to stay float" in printed
+    as_json = json.loads(command("store-weights", toy_model, "--json").out)
+    assert as_json["file"] == str(toy_model.with_suffix(".int8-weights.onnx"))
+    assert as_json["decoded_each_run"] == 0
+
+
+def test_store_weights_takes_no_option_that_would_do_nothing(refused: Callable[..., str], toy_model: Path) -> None:
+    assert refused("store-weights", toy_model, "-o", toy_model).startswith(
+        f"Cannot write the int8 model over {toy_model}"
+    )
+    assert refused("store-weights", toy_model, "--format", "int2") == (
+        'Unknown format of weights "int2": did you mean "int8"?'
     )
 
 

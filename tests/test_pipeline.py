@@ -217,7 +217,7 @@ def test_quantization_aware_training_stands_beside_quantize(run: Run, toy_recipe
     record = report.stages[5]
     assert (record.do, len(record.epochs)) == ("qat", 2)
     assert trained.accuracy is not None
-    assert trained.accuracy.value == pytest.approx(100 * (record.epochs[-1].test_accuracy or 0), abs=1.0)
+    assert trained.accuracy.correct == pytest.approx(120 * (record.epochs[-1].test_accuracy or 0), abs=1)
     assert done_again(run()[0]) == []
 
 
@@ -425,7 +425,7 @@ def test_surgery_is_planned_carried_out_and_found_again(tmp_path: Path) -> None:
     (tmp_path / "small.py").write_text(SMALL)
     steps = {step.what: step for step in edgelathe.plan(tmp_path / "surgery.toml").steps}
     report, folder = edgelathe.run(tmp_path / "surgery.toml", runs=tmp_path)
-    dense, simplified, int8, weights, half = report.candidates
+    dense, simplified, _, weights, half = report.candidates
     assert [candidate.name for candidate in report.candidates] == [
         "float dense",
         "float simplified",

@@ -347,8 +347,8 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
             '"quantize"',
             '"brew"',
             'Unknown stage "brew" at stages.2.do in {file}, line 20: '
-            "valid are: distill, drop-squeeze-excite, prune-channels, qat, quantize, replace-activations, store-weights, "
-            "train.",
+            "valid are: distill, drop-squeeze-excite, prune-channels, qat, quantize, replace-activations, "
+            "store-weights, train.",
         ),
         (
             'do = "quantize"',

@@ -13,6 +13,7 @@ import pytest
 from edgelathe import tuning
 from edgelathe.bench.accuracy import predict
 from edgelathe.bench.latency import measure_latency
+from edgelathe.compress.quantize.search import SCHEMES
 from edgelathe.compress.quantize.sensitivity import read_keep_float
 from edgelathe.data import Dataset, load_data
 from edgelathe.errors import EdgeLatheError
@@ -80,9 +81,11 @@ def test_the_file_its_record_and_its_state(model: Path, data: Dataset) -> None:
     result, path = edgelathe.tune(model, data, max_accuracy_drop=50.0, images=64, judged=100, say=lines.append)
     assert path == model.with_name("toy.int8.onnx")
     assert result.held
-    assert len(result.trials) == 4 == len(lines)
+    assert len(result.trials) == len(SCHEMES) == len(lines)
     assert all(trial.latency == 0.5 and trial.total == 100 for trial in result.trials)
-    assert json.loads(path.with_suffix(".search.json").read_text())["best"] == json.loads(json.dumps(result.best.as_dict()))
+    assert json.loads(path.with_suffix(".search.json").read_text())["best"] == json.loads(
+        json.dumps(result.best.as_dict())
+    )
     assert "edgelathe.mean" in read_properties(path)
     assert [left.name for left in path.with_suffix(".search").iterdir()] == ["journal.json"]
     preprocess, judged = data.preprocess, split_training(data, 64, 0, 100)[1]
@@ -168,7 +171,7 @@ def test_a_stage_of_a_recipe_searches(model: Path) -> None:
     (stage,) = (stage for stage in report.stages if stage.do == "quantize")
     assert stage.summary.startswith("Held a drop of at most 60 points: ")
     assert stage.facts["held"]
-    assert len(stage.facts["trials"]) == 4  # type: ignore[arg-type]
+    assert len(stage.facts["trials"]) == len(SCHEMES)  # type: ignore[arg-type]
     assert any("drop" in line and "(holds)" in line for line in said)
     assert (folder / stage.folder / "plan.json").is_file()
     assert not list((folder / stage.folder).rglob("journal.json"))

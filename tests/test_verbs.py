@@ -30,7 +30,19 @@ def model(toy_run: Path, tmp_path: Path) -> Path:
 
 def test_the_package_offers_every_verb_and_loads_it_late() -> None:
     offered = {name: getattr(edgelathe, name) for name in edgelathe.__all__}
-    for verb in ("run", "plan", "quantize", "tune", "benchmark", "explain", "inspect", "gate", "report", "doctor"):
+    for verb in (
+        "run",
+        "plan",
+        "quantize",
+        "store_weights",
+        "tune",
+        "benchmark",
+        "explain",
+        "inspect",
+        "gate",
+        "report",
+        "doctor",
+    ):
         assert offered[verb] is getattr(verbs, verb)
     assert set(edgelathe.__all__) <= set(dir(edgelathe))
     with pytest.raises(AttributeError, match="module 'edgelathe' has no attribute 'bogus'"):

@@ -82,7 +82,8 @@ FORMS: tuple[Form, ...] = (hard_swish, shifted_clip, swish)
 def _gated(source: ir.Value, gate: ir.Node, old: ir.Node) -> list[ir.Node]:
     result = old.outputs[0]
     gate.outputs[0].name = f"{result.name}_gate"
-    gate.outputs[0].shape, gate.outputs[0].dtype = source.shape, result.dtype
+    gate.outputs[0].shape = source.shape
+    gate.outputs[0].type = None if result.dtype is None else ir.TensorType(result.dtype)
     return [gate, ir.Node("", "Mul", [source, gate.outputs[0]], name=old.name)]
 
 

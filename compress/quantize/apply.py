@@ -184,8 +184,8 @@ def _clamp_codes(model: ir.Model, node: ir.Node, plan: QuantPlan, target: Target
         for end, code in (("lowest", first), ("highest", last))
     ]
     clamp = ir.Node("", "Clip", [node.inputs[0], *bounds], name=node.name)
-    clamp.outputs[0].name, clamp.outputs[0].dtype = node.outputs[0].name, node.outputs[0].dtype
-    clamp.outputs[0].shape = node.outputs[0].shape
+    clamp.outputs[0].name, clamp.outputs[0].shape = node.outputs[0].name, node.outputs[0].shape
+    clamp.outputs[0].dtype = ir.DataType.from_numpy(target.code_type)
     assert node.graph is not None
     ir.convenience.replace_nodes_and_values(
         node.graph, node, [node], [clamp], [node.outputs[0]], [clamp.outputs[0]]

@@ -2,44 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import onnx_ir as ir
 
 from ... import errors
 from ...files import sha256_file
 from .apply import apply_plan
+from .bias_correction import Method as BiasMethod
+from .bias_correction import correct_bias
 from .calibrate import calibrate
+from .equalize import By, equalizable, equalize
 from .exact_pixels import PIXELS, exact_pixels
 from .histogram import Histogram
 from .imagechunks import Images
 from .placement import Placement, int8_nodes, place
 from .plan import QuantPlan, plan_from
 from .prepare import prepare
-from .ranges import Method
+from .ranges import METHODS, Method
 from .stem_to_depth import stem_to_depth
 from .targets import TARGETS
 
 Pixels = tuple[Sequence[float], Sequence[float]]
+Rounding = Literal["nearest", "layers", "blocks", "network"]
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Settings of a whole file, as `quantize` takes them."""
+    """Settings of a whole file. Raises EdgeLatheError for words that it does not know."""
 
     method: Method = "mse"
     per_channel: bool = True
+    equalize: By | None = None
+    """What channels are scaled by before anything is quantized; None leaves them."""
+    correct_bias: BiasMethod | None = None
+    rounding: Rounding = "nearest"
+    """Whether codes of weights are the nearest, or learned: layer by layer, block by block, or all at once."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise errors.unknown_method(self.method, METHODS)
+        for key, known in (("equalize", By), ("correct_bias", BiasMethod), ("rounding", Rounding)):
+            word = getattr(self, key)
+            if word is not None and word not in get_args(known):
+                raise errors.unknown_choice(key, word, get_args(known))
 
     def __str__(self) -> str:
-        return f"{self.method} {'per-channel' if self.per_channel else 'per-tensor'}"
+        words = [self.method, "per-channel" if self.per_channel else "per-tensor"]
+        words += [f"equalized by {self.equalize}"] if self.equalize else []
+        words += [f"{self.correct_bias} bias correction"] if self.correct_bias else []
+        words += [f"rounding learned by {self.rounding}"] if self.rounding != "nearest" else []
+        return ", ".join(words) if len(words) > 2 else " ".join(words)
 
 
 @dataclass(frozen=True)
 class Built:
     prepared: ir.Model
     plan: QuantPlan
+    statistics: dict[str, Histogram]
+    """Of every quantized value, by name, as they were before anything was learned."""
     file: bytes
 
 
@@ -50,61 +74,114 @@ class Builder:
     Raises EdgeLatheError for unknown targets, and as `prepare` and `calibrate` do.
     """
 
-    def __init__(self, model: Path, images: Images, *, target: str, pixels: Pixels | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        images: Images,
+        *,
+        target: str,
+        pixels: Pixels | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         if target not in TARGETS:
             raise errors.unknown_choice("target", target, TARGETS)
-        self.model, self.images, self.target = model, images, target
+        self.model, self.images, self.target, self._pixels = model, images, target, pixels
+        self._on_progress = on_progress
         self.plain = prepare(model)
-        self._through_pixels = None if pixels is None else exact_pixels(self.plain, *pixels)
-        if self._through_pixels is not None:
-            stem_to_depth(self._through_pixels, PIXELS)
+        self._graphs: dict[tuple[By | None, bool], ir.Model | None] = {(None, False): self.plain}
         self._statistics: dict[int, dict[str, Histogram]] = {}
 
     def build(
         self, scheme: Scheme, *, keep_float: Sequence[str] = (), weight_bits: Mapping[str, int] | None = None
     ) -> Built:
-        """The file that `quantize` writes with these settings; bits of operators that stay float are left aside."""
-        prepared, placement = self._placed(keep_float)
+        """The int8 file with these settings; bits of operators that stay float are left aside."""
+        prepared, placement = self._placed(scheme.equalize, keep_float)
         plan = self._plan(prepared, placement, scheme, weight_bits)
-        quantized = apply_plan(prepared, plan)
+        statistics = {name: self._statistics[id(prepared)][name] for name in placement.values}
+        repaired = prepared
+        if scheme.rounding != "nearest":
+            from .reconstruct import reconstruct
+
+            learned = reconstruct(
+                prepared, placement, plan, self.images, granularity=scheme.rounding, on_progress=self._on_progress
+            )
+            repaired, plan = learned.prepared, learned.plan
+        if scheme.correct_bias is not None:
+            repaired = correct_bias(
+                repaired,
+                plan,
+                self.images,
+                method=scheme.correct_bias,
+                reference=prepared,
+                on_progress=self._on_progress,
+            )
+        quantized = apply_plan(repaired, plan)
         quantized.metadata_props.update(
             {
                 "edgelathe.quantized": f"{self.target} {scheme}",
                 "edgelathe.parent_sha256": sha256_file(self.model),
             }
         )
-        return Built(prepared, plan, ir.to_proto(quantized).SerializeToString(deterministic=True))
+        return Built(repaired, plan, statistics, ir.to_proto(quantized).SerializeToString(deterministic=True))
 
-    def plain_plan(self, scheme: Scheme, *, keep_float: Sequence[str] = ()) -> QuantPlan:
-        """The plan for the graph `plain`, whose first convolution reads normalised inputs."""
-        return self._plan(self.plain, place(self.plain, keep_float=keep_float, target=self.target), scheme, None)
+    def float_graph(self, scheme: Scheme) -> ir.Model:
+        """The float network that the scheme quantizes, whose first convolution reads normalised inputs."""
+        graph = self._graph(scheme.equalize, pixels=False)
+        assert graph is not None
+        return graph
+
+    def float_graph_plan(self, scheme: Scheme, *, keep_float: Sequence[str] = ()) -> QuantPlan:
+        """The scheme's plan for `float_graph`."""
+        graph = self.float_graph(scheme)
+        return self._plan(graph, place(graph, keep_float=keep_float, target=self.target), scheme, None)
 
     def leaves_int8(self, keep_float: Sequence[str]) -> bool:
         """Whether anything would run in int8."""
         return bool(int8_nodes(place(self.plain, keep_float=keep_float, target=self.target).nodes))
 
-    def _placed(self, keep_float: Sequence[str]) -> tuple[ir.Model, Placement]:
-        if self._through_pixels is not None:
-            placement = place(self._through_pixels, keep_float=keep_float, target=self.target)
-            if PIXELS in placement.values:
-                return self._through_pixels, placement
-        placement = place(self.plain, keep_float=keep_float, target=self.target)
-        if not int8_nodes(placement.nodes):
-            raise errors.nothing_to_quantize(self.model, [node.reason for node in placement.nodes])
-        return self.plain, placement
+    def _graph(self, equalized: By | None, *, pixels: bool) -> ir.Model | None:
+        """The float graph in one of its forms; None where the first convolution cannot read pixels."""
+        if (equalized, pixels) not in self._graphs:
+            if pixels:
+                base = self._graph(equalized, pixels=False)
+                graph = None if base is None or self._pixels is None else exact_pixels(base, *self._pixels)
+                if graph is not None:
+                    stem_to_depth(graph, PIXELS)
+            else:
+                assert equalized is not None
+                values = equalizable(self.plain)
+                graph = equalize(self.plain, by=equalized, statistics=self._known(self.plain, values))
+            self._graphs[equalized, pixels] = graph
+        return self._graphs[equalized, pixels]
+
+    def _placed(self, equalized: By | None, keep_float: Sequence[str]) -> tuple[ir.Model, Placement]:
+        for pixels in (True, False):
+            graph = self._graph(equalized, pixels=pixels)
+            if graph is None:
+                continue
+            placement = place(graph, keep_float=keep_float, target=self.target)
+            if not pixels and not int8_nodes(placement.nodes):
+                raise errors.nothing_to_quantize(self.model, [node.reason for node in placement.nodes])
+            if not pixels or PIXELS in placement.values:
+                return graph, placement
+        raise AssertionError("the graph without pixels is always there")
+
+    def _known(self, graph: ir.Model, values: Sequence[str]) -> dict[str, Histogram]:
+        """Statistics of at least these values of the graph."""
+        known = self._statistics.setdefault(id(graph), {})
+        missing = [name for name in values if name not in known]
+        if missing:
+            known.update(calibrate(graph, missing, self.images, on_progress=self._on_progress))
+        return known
 
     def _plan(
         self, prepared: ir.Model, placement: Placement, scheme: Scheme, weight_bits: Mapping[str, int] | None
     ) -> QuantPlan:
-        known = self._statistics.setdefault(id(prepared), {})
-        missing = [name for name in placement.values if name not in known]
-        if missing:
-            known.update(calibrate(prepared, missing, self.images))
         int8 = {node.name for node in int8_nodes(placement.nodes)}
         return plan_from(
             prepared,
             placement,
-            known,
+            self._known(prepared, placement.values),
             target=self.target,
             method=scheme.method,
             per_channel=scheme.per_channel,

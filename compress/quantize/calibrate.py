@@ -82,11 +82,11 @@ def _activations(model: ir.Model, images: Sliceable, size: int) -> Iterator[tupl
 
 
 def _channel_axis(value: ir.Value) -> int:
-    """-1 where a matrix product reads or writes the value, so that channels come last; else 1."""
+    """-1 for the [N, T, D] of transformers and whatever a matrix product or layer norm touches; else 1."""
     producer = value.producer()
-    neighbours = [use.node for use in value.uses()] + ([producer] if producer is not None else [])
-    rank = len(value.shape) if value.shape is not None else 2
-    return -1 if rank == 1 or any(node.op_type == "MatMul" for node in neighbours) else 1
+    neighbours = {use.node.op_type for use in value.uses()} | ({producer.op_type} if producer is not None else set())
+    rank = len(value.shape) if value.shape is not None else 4
+    return -1 if rank in (1, 3) or neighbours & {"MatMul", "LayerNormalization"} else 1
 
 
 def _with_outputs(model: ir.Model, tensors: Sequence[str]) -> ir.Model:

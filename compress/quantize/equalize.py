@@ -155,7 +155,7 @@ class _Layer:
 
         Of the channels written, and of those read; -inf for groups that are not.
         """
-        scaled = self.sizes * np.exp(logs[self.written])[:, None, None] / np.exp(logs[self.read])[:, None, :]
+        scaled = self.sizes * np.exp(logs[self.written])[:, :, None] / np.exp(logs[self.read])[:, None, :]
         written, read = np.zeros(len(logs)), np.zeros(len(logs))
         np.maximum.at(written, self.written.ravel(), scaled.max(2).ravel())
         np.maximum.at(read, self.read.ravel(), scaled.max(1).ravel())
@@ -172,33 +172,30 @@ def _layers(prepared: ir.Model, groups: ChannelGroups) -> list[_Layer]:
         weight = constant(node.inputs[1])
         if weight is None or source not in groups.of_value or result not in groups.of_value:
             continue
-        sizes = np.abs(np.moveaxis(weight, output_axis(node), 0)).reshape(len(groups.of_value[result]), -1)
         parts = integer(node, "group", 1)
-        read = groups.of_value[source].reshape(parts, -1)
-        sizes = sizes.reshape(len(sizes), read.shape[1], -1).max(2).astype(np.float64)
-        layers.append(_Layer(sizes, groups.of_value[result], np.repeat(read, len(sizes) // parts, axis=0)))
+        written, read = (groups.of_value[name].reshape(parts, -1) for name in (result, source))
+        sizes = np.abs(np.moveaxis(weight, output_axis(node), 0)).astype(np.float64)
+        sizes = sizes.reshape(*written.shape, read.shape[1], -1).max(3)
+        layers.append(_Layer(sizes, written, read))
     return layers
 
 
 def _even_weights(layers: list[_Layer], free: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Sweep over the layers until both sides of every free group carry about the same share."""
     logs = np.zeros(len(free))
-    touching = [np.unique(np.concatenate([layer.written, layer.read.ravel()])) for layer in layers]
+    members = [np.unique(np.concatenate([layer.written.ravel(), layer.read.ravel()])) for layer in layers]
     for _ in range(SWEEPS):
         for layer in layers:
             turn = np.zeros(len(free), bool)
             turn[layer.written] = True
             turn &= free
-            if not turn.any():
+            shares = [other.shares(logs) for other, own in zip(layers, members, strict=True) if turn[own].any()]
+            if not shares:
                 continue
-            written, read = np.full(len(free), -np.inf), np.full(len(free), -np.inf)
-            for other, touched in zip(layers, touching, strict=True):
-                if turn[touched].any():
-                    shares = other.shares(logs)
-                    np.maximum.at(written, other.written, shares.max(1))
-                    np.maximum.at(read, other.read, shares)
+            written, read = (np.max(side, axis=0) for side in zip(*shares, strict=True))
             turn &= np.isfinite(written) & np.isfinite(read)
-            logs[turn] = np.minimum(logs[turn] + (read[turn] - written[turn]) / 2, np.log(limits[turn]))
+            balanced = logs[turn] + (read[turn] - written[turn]) / 2
+            logs[turn] = np.clip(balanced, -np.log(LARGEST), np.log(limits[turn]))
     return np.exp(logs)
 
 

@@ -9,7 +9,7 @@ other through a residual stage share values, and so the scale of the whole stage
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,8 +30,10 @@ class Shared:
     """Those of them that are sums, and no longer rounded."""
 
 
-def sums_to_share(prepared: ir.Model, placement: Placement, plan: QuantPlan) -> list[Shared]:
-    """Groups of at least three values that one scale makes quieter than scales of their own."""
+def sums_to_share(
+    prepared: ir.Model, placement: Placement, plan: QuantPlan, gains: Mapping[str, float]
+) -> list[Shared]:
+    """Groups of at least three values that one scale makes quieter than scales of their own; `gains` by value."""
     first = {name: names[0] for names in placement.tied for name in names}
     groups = {name: Shared((name,), frozenset()) for name in dict.fromkeys(first.values())}
     for operands, result in _sums(prepared, plan):
@@ -41,7 +43,7 @@ def sums_to_share(prepared: ir.Model, placement: Placement, plan: QuantPlan) -> 
             tuple(name for part in parts for name in part.values),
             frozenset().union(*(part.exact for part in parts), [first[result]]),
         )
-        if _noise(joined, plan) < sum(_noise(part, plan) for part in parts):
+        if _noise(joined, plan, gains) < sum(_noise(part, plan, gains) for part in parts):
             groups.update(dict.fromkeys(joined.values, joined))
     return list({group.values: group for group in groups.values() if group.exact}.values())
 
@@ -93,10 +95,10 @@ def _scale(group: Shared, plan: QuantPlan) -> float:
     return float(np.float32(np.exp(np.mean([np.log(plan.codes[name].scale) for name in group.values]))))
 
 
-def _noise(group: Shared, plan: QuantPlan) -> float:
+def _noise(group: Shared, plan: QuantPlan, gains: Mapping[str, float]) -> float:
     """Of a group with one scale: the largest, because a smaller one clips."""
     scale = max(plan.codes[name].scale for name in group.values)
-    return (len(group.values) - len(group.exact)) * scale**2
+    return sum(gains[name] for name in group.values if name not in group.exact) * scale**2
 
 
 def _centred(old: Codes, scale: float, lowest: int, highest: int) -> Codes:

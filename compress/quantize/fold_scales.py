@@ -57,10 +57,11 @@ def _scale(model: ir.Model, value: ir.Value, factor: np.ndarray, product: str) -
 
 def _scale_weights(model: ir.Model, node: ir.Node, factor: np.ndarray, product: str) -> bool:
     weight = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = constant(given)
     if node.op_type not in ("Conv", "Gemm", "MatMul") or weight is None or weight.dtype != np.float32:
         return False
-    if (bias is not None and constant(bias) is None) or (node.op_type == "MatMul" and weight.ndim != 2):
+    if (given is not None and bias is None) or (node.op_type == "MatMul" and weight.ndim != 2):
         return False
     if node.op_type == "Gemm" and (real(node, "alpha", 1.0) != 1.0 or real(node, "beta", 1.0) != 1.0):
         return False
@@ -76,7 +77,7 @@ def _scale_weights(model: ir.Model, node: ir.Node, factor: np.ndarray, product: 
     scaled = (weight * per_channel.reshape(shape)).astype(np.float32)
     node.replace_input_with(1, add_initializer(model.graph, f"{product}_weight", scaled))
     if bias is not None:
-        shifted = (constant(bias) * per_channel).astype(np.float32)
+        shifted = (bias * per_channel).astype(np.float32)
         node.replace_input_with(2, add_initializer(model.graph, f"{product}_bias", shifted))
     return True
 

@@ -42,8 +42,7 @@ def _rewrite(model: ir.Model, product: ir.Node) -> bool:
     gemm = ir.Node("", "Gemm", [rows.outputs[0], product.inputs[1], vector], name=product.name)
     back = ir.Node("", "Reshape", [gemm.outputs[0], full], name=addition.name)
     rows.outputs[0].name, gemm.outputs[0].name = f"{result.name}_rows", f"{result.name}_sums"
-    for value in (rows.outputs[0], gemm.outputs[0]):
-        value.dtype = source.dtype
+    rows.outputs[0].type = gemm.outputs[0].type = None if source.dtype is None else ir.TensorType(source.dtype)
     ir.convenience.replace_nodes_and_values(
         graph, addition, [product, addition], [rows, gemm, back], [result], [back.outputs[0]]
     )

@@ -4,7 +4,7 @@ First the scales of values and of their channels and the zero points are learned
 made exact where that is quieter (exact_sums.py). Then the weights move over the grids of the new plan, and the biases
 with them. Both by
 
-    mean (quantized logits - float logits)^2 / mean (float logits)^2
+    sum over classes of w (quantized logits - float logits)^2,    w = softmax(float logits / their spread),
 
 on cuts of the calibration images that are different in every step. No labels are used, so nothing is learned about the
 task but how to repeat the float network's answers.
@@ -24,6 +24,7 @@ from .adaround import FreeRounding
 from .exact_sums import share_scales, sums_to_share
 from .imagechunks import Sliceable, chunk_of
 from .learned_scales import LearnedScales
+from .noise_gains import noise_gains
 from .placement import Placement
 from .plan import QuantPlan
 from .simulation import Simulation, batch_size
@@ -71,7 +72,7 @@ def reconstruct_network(
             x = _draw(images, batch, flip, random)
             with torch.no_grad():
                 wanted = teacher(x)
-            loss = (student(x) - wanted).square().mean() / wanted.square().mean()
+            loss = contended_error(student(x), wanted)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -79,7 +80,8 @@ def reconstruct_network(
             if on_progress:
                 on_progress(done, steps)
 
-    shared = sums_to_share(prepared, placement, plan)
+    heard = noise_gains(teacher, plan.codes.keys(), _draw(images, batch, flip, random), random)
+    shared = sums_to_share(prepared, placement, plan, heard)
     plan = share_scales(prepared, placement, plan, shared)
     if for_scales:
         simulation = Simulation(prepared, plan)
@@ -95,6 +97,20 @@ def reconstruct_network(
     learn(simulation.graph, torch.optim.Adam(groups, betas=BETAS), steps - for_scales)
     simulation.settle(simulation.learnable)
     return simulation.to_ir(), plan
+
+
+def contended_error(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Squared relative error of `logits`, [N, classes, ...], in the classes that contend for the answer.
+
+    A class weighs as much as softmax(wanted / their spread) gives it, and what all classes are off by alike does not
+    count: neither can change which one is first.
+    """
+    weights = torch.softmax(wanted / wanted.std(1).mean().clamp(min=torch.finfo(torch.float32).tiny), 1)
+
+    def centred(x: Tensor) -> Tensor:
+        return x - (weights * x).sum(1, keepdim=True)
+
+    return (weights * centred(logits - wanted).square()).sum() / (weights * centred(wanted).square()).sum()
 
 
 def _draw(images: Sliceable, count: int, flip: bool, random: torch.Generator) -> Tensor:

@@ -7,20 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
-from ... import errors
-from ...files import sha256_file, write_atomic
-from .apply import apply_plan
+from ...files import write_atomic
 from .audit import Audit, audit
-from .calibrate import Images, as_sliceable, calibrate
-from .exact_pixels import PIXELS, exact_pixels
+from .bias_correction import Method as BiasMethod
+from .builder import Builder, Pixels, Rounding, Scheme
+from .coverage import Coverage, coverage, coverage_summary
+from .equalize import By
+from .imagechunks import Images, as_sliceable
 from .keep_float import check_keep_float
-from .placement import int8_nodes, place
-from .plan import QuantPlan, plan_from
-from .prepare import prepare
-from .ranges import METHODS, Method
-from .stem_to_depth import stem_to_depth
+from .plan import QuantPlan
+from .ranges import Method
 from .targets import TARGETS
 
 
@@ -28,12 +24,19 @@ from .targets import TARGETS
 class Quantized:
     plan: QuantPlan
     audit: Audit
+    coverage: tuple[Coverage, ...]
     images: int
     """How many images the ranges were calibrated on."""
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the codes, as JSON values."""
-        return {"summary": self.summary(), "images": self.images, "audit": asdict(self.audit)}
+        return {
+            "summary": self.summary(),
+            "calibration": coverage_summary(self.coverage),
+            "images": self.images,
+            "audit": asdict(self.audit),
+            "coverage": [asdict(one) for one in self.coverage],
+        }
 
     def summary(self) -> str:
         """One sentence: how much runs in int8, in the runtime that opened the file."""
@@ -57,45 +60,35 @@ def quantize(
     method: Method = "mse",
     per_channel: bool = True,
     keep_float: Sequence[str] = (),
-    pixels: tuple[Sequence[float], Sequence[float]] | None = None,
+    equalize: By | None = None,
+    correct_bias: BiasMethod | None = None,
+    rounding: Rounding = "nearest",
+    pixels: Pixels | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Quantized:
     """Write an int8 version of an ONNX model, in standard QuantizeLinear/DequantizeLinear form.
 
-    `images` are float32 [N, C, H, W], preprocessed as the model expects, or a sequence of such batches; how they
-    are batched does not change a byte of the result. `pixels` is the (mean, std) per channel that pixels / 255 are
-    normalised by; where it is known, the first convolution reads the pixels themselves (exact_pixels.py). `target`
-    names the processor family (`TARGETS`), `method` how
-    activation ranges are chosen (`METHODS`), `keep_float` nodes or values that must stay float.
+    images       -- float32 [N, C, H, W], preprocessed as the model expects, or a sequence of such batches; how they
+                    are batched does not change a byte of the result.
+    target       -- the processor family or runtime (`TARGETS`).
+    method       -- how activation ranges are chosen (`METHODS`).
+    keep_float   -- nodes, or values that they compute, that must stay float.
+    equalize     -- scale channels so that one range fits them all, by their weights or activations (Nagel et al. 2019).
+    correct_bias -- take the mean error of every channel out of its bias: computed, or measured (Nagel et al. 2019).
+    rounding     -- "nearest", or learned in PyTorch by layers, blocks or the network (Nagel et al. 2020, Li et al.
+                    2021; reconstruct.py).
+    pixels       -- (mean, std) per channel that pixels / 255 are normalised by; where it is known, the first
+                    convolution reads the pixels themselves (exact_pixels.py).
+    on_progress  -- called with (done, total) of each long step.
 
-    Raises EdgeLatheError for unreadable models, unknown targets, methods or nodes, unusable images, and models in
-    which nothing can run in int8.
+    Raises EdgeLatheError for unreadable models, unknown words and nodes, unusable images, nodes in `keep_float` that
+    stay float anyway, and models in which nothing can run in int8.
     """
-    if target not in TARGETS:
-        raise errors.unknown_choice("target", target, TARGETS)
-    if method not in METHODS:
-        raise errors.unknown_method(method, METHODS)
-    prepared = prepare(model)
-    check_keep_float(prepared, keep_float, target=target)
-    placement = place(prepared, keep_float=keep_float, target=target)
-    through_pixels = None if pixels is None else exact_pixels(prepared, *pixels)
-    if through_pixels is not None:
-        stem_to_depth(through_pixels, PIXELS)
-        placed = place(through_pixels, keep_float=keep_float, target=target)
-        if PIXELS in placed.values:
-            prepared, placement = through_pixels, placed
-    if not int8_nodes(placement.nodes):
-        raise errors.nothing_to_quantize(model, [node.reason for node in placement.nodes])
-    statistics = calibrate(prepared, placement.values, images, on_progress=on_progress)
-    plan = plan_from(prepared, placement, statistics, target=target, method=method, per_channel=per_channel)
-    quantized = apply_plan(prepared, plan)
-    quantized.metadata_props.update(
-        {
-            "edgelathe.quantized": f"{target} {method} {'per-channel' if per_channel else 'per-tensor'}",
-            "edgelathe.parent_sha256": sha256_file(Path(model)),
-        }
-    )
-    file = ir.to_proto(quantized).SerializeToString(deterministic=True)
-    audited = audit(file, plan.nodes, signed=TARGETS[target].activations == "int8")
-    write_atomic(Path(output), file, "the int8 model")
-    return Quantized(plan, audited, len(as_sliceable(images)))
+    scheme = Scheme(method, per_channel, equalize, correct_bias, rounding)
+    builder = Builder(Path(model), images, target=target, pixels=pixels, on_progress=on_progress)
+    check_keep_float(builder.plain, keep_float, target=target)
+    built = builder.build(scheme, keep_float=keep_float)
+    audited = audit(built.file, built.plan.nodes, signed=TARGETS[target].activations == "int8")
+    covered = coverage(built.statistics, built.plan.codes, lowest_code=TARGETS[target].lowest_code)
+    write_atomic(Path(output), built.file, "the int8 model")
+    return Quantized(built.plan, audited, covered, len(as_sliceable(images)))

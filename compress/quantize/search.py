@@ -30,14 +30,17 @@ from .float_sets import float_costs, float_sets
 from .imagechunks import Images, as_sliceable
 from .searched import Probes, Searched
 from .sensitivity import Sensitivity, logits, ordered, rounding_nodes, sensitivity_of
+from .targets import TARGETS
 from .trials import LATENCY_TIE, Journal, Trial, best_of
 from .weight_bits import Coding, search_bits
 
 SCHEMES = (
     Scheme("mse", per_channel=True),
-    Scheme("minmax", per_channel=True),
-    Scheme("percentile", per_channel=True),
-    Scheme("mse", per_channel=False),
+    Scheme("mse", per_channel=True, correct_bias="empirical"),
+    Scheme("mse", per_channel=True, equalize="activations", correct_bias="empirical"),
+    Scheme("percentile", per_channel=True, correct_bias="empirical"),
+    Scheme("minmax", per_channel=True, correct_bias="empirical"),
+    Scheme("mse", per_channel=False, equalize="weights", correct_bias="empirical"),
 )
 RANKING_IMAGES = 16
 RANKING_SHARE = 0.5
@@ -144,9 +147,9 @@ class _Search:
     def choose_bits(self, scheme: Scheme, asked: Sequence[str], budget: float, coding: Coding) -> None:
         """Fewer bits for the weights of every later trial."""
         if self.journal.weight_bits is None:
-            plan = self.builder.plain_plan(scheme, keep_float=asked)
+            plan = self.builder.float_graph_plan(scheme, keep_float=asked)
             few = as_sliceable(self.builder.images)[:RANKING_IMAGES]
-            chosen = search_bits(self.builder.plain, plan, few, budget=budget, coding=coding)
+            chosen = search_bits(self.builder.float_graph(scheme), plan, few, budget=budget, coding=coding)
             self.journal.weight_bits = chosen.weight_bits
             share = chosen.coded_bytes / chosen.eight_bits_bytes
             self.say(f"weights in {share:.3f} of their bytes at eight bits ({coding})")
@@ -227,7 +230,7 @@ class _Search:
         costs = self._costs(best.scheme)
         sets = [
             (*asked, *names)
-            for names in float_sets(self.builder.plain, self.ranking(best.scheme, asked), costs)
+            for names in float_sets(self.builder.float_graph(best.scheme), self.ranking(best.scheme, asked), costs)
             if self.builder.leaves_int8([*asked, *names])
         ]
         self.say(f"{len(sets)} sets of float operators to choose from")
@@ -263,16 +266,17 @@ class _Search:
     def ranking(self, scheme: Scheme, asked: Sequence[str]) -> tuple[Sensitivity, ...]:
         """Sensitivity of every operator that was reached in the time, most noise first."""
         known = self.journal.rankings.setdefault(str(scheme), [])
-        plan = self.builder.plain_plan(scheme, keep_float=asked)
+        plan = self.builder.float_graph_plan(scheme, keep_float=asked)
         names = [name for name in rounding_nodes(plan) if name not in {found.name for found in known}]
         if names:
             few = as_sliceable(self.builder.images)[:RANKING_IMAGES]
-            reference = logits(self.builder.plain, few)
+            graph = self.builder.float_graph(scheme)
+            reference = logits(graph, few)
             until = self.spent() + RANKING_SHARE * (self.seconds - self.spent())
             for name in names:
                 if self.spent() >= until:
                     break
-                known.append(sensitivity_of(self.builder.plain, plan, name, few, reference))
+                known.append(sensitivity_of(graph, plan, name, few, reference))
                 self.journal.spent = self.spent()
                 self.journal.write()
         return ordered(known)
@@ -281,10 +285,11 @@ class _Search:
         if self.probes.node_times is None:
             return {}
         float_file, int8_file = self._timed_files()
-        write_atomic(float_file, ir.to_proto(self.builder.plain).SerializeToString(), "the prepared model")
+        graph = self.builder.float_graph(scheme)
+        write_atomic(float_file, ir.to_proto(graph).SerializeToString(), "the prepared model")
         write_atomic(int8_file, self.builder.build(scheme).file, "a candidate")
         before, after = self.probes.node_times(float_file), self.probes.node_times(int8_file)
-        return float_costs(self.builder.plain, before, after)
+        return float_costs(graph, before, after)
 
     def _timed_files(self) -> tuple[Path, Path]:
         return self.journal.path.with_name("prepared.onnx"), self.journal.path.with_name("costs.onnx")
@@ -312,7 +317,7 @@ class _Search:
             sensitivities=ordered(ranked),
             weight_bits=self.journal.weight_bits,
             plan=built.plan,
-            audit=audit(built.file, built.plan.nodes),
+            audit=audit(built.file, built.plan.nodes, signed=TARGETS[built.plan.target].activations == "int8"),
             images=len(as_sliceable(self.builder.images)),
         )
 

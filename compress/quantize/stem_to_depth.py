@@ -1,10 +1,10 @@
-"""Fold the pixels of a strided first convolution into channels, so that its int8 kernel has rows worth copying.
+"""Fold the pixels of a strided first convolution into channels, so that its int8 kernel copies less often.
 
     conv_k,stride 2(x)  =  conv_ceil(k/2),stride 1(SpaceToDepth_2(x))   with the weights spread over 4 C channels
 
-The kernel of a convolution over three channels gathers its input three bytes at a time. Over twelve it copies less
-often and computes more (4 ceil(k/2)^2 instead of k^2 taps), and ends sooner all the same: a 3 x 3 stem at 224 x 224
-takes 0.7 of its time, a 7 x 7 one 0.75 (python -m tests.benchmarks.stems).
+ONNX Runtime's int8 kernel gathers rows of a kernel's width from the image. A large kernel over four channels does so
+often; over twelve, with half the rows, seldom, which is worth the zeros that it then multiplies by: a 7 x 7 stem at
+224 x 224 takes 0.86 of its time. Kernels of 3 x 3 gain nothing (python -m tests.benchmarks.stems).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import onnx_ir as ir
 from ...models.onnx_graph import add_initializer, constant, integer, only_consumer
 
 MOST_CHANNELS = 4
+LEAST_KERNEL = 5
 
 
 def stem_to_depth(model: ir.Model, name: str) -> bool:
     """Rewrite the convolution that alone reads the value `name`, in place; False where that is not possible.
 
-    It must have stride 2, no padding and an input of even height and width.
+    It must have a large kernel, stride 2, no padding and an input of even height and width.
     """
     image = next(value for node in model.graph for value in node.outputs if value.name == name)
     convolution = only_consumer(image)
@@ -28,7 +29,12 @@ def stem_to_depth(model: ir.Model, name: str) -> bool:
         return False
     batch, channels, height, width = image.shape
     weight = constant(convolution.inputs[1])
-    if weight is None or not isinstance(channels, int) or channels > MOST_CHANNELS:
+    if (
+        weight is None
+        or not isinstance(channels, int)
+        or channels > MOST_CHANNELS
+        or max(weight.shape[2:]) < LEAST_KERNEL
+    ):
         return False
     if not isinstance(height, int) or not isinstance(width, int) or height % 2 or width % 2:
         return False

@@ -54,7 +54,9 @@ class Trial:
 
     def runs_like(self, other: Trial) -> bool:
         """Whether both files hold the same operators, so that only stored numbers differ."""
-        return self.scheme.per_channel == other.scheme.per_channel and set(self.keep_float) == set(other.keep_float)
+        own, others = self.scheme, other.scheme
+        same = (own.per_channel, own.equalize) == (others.per_channel, others.equalize)
+        return same and set(self.keep_float) == set(other.keep_float)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"drop": self.drop, "resolution": self.resolution}

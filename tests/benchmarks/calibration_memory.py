@@ -27,7 +27,7 @@ from .images import load_images, write_folder
 from .measure import output_of, quantize_once
 from .networks import NETWORKS
 from .parts import code_hash, key_of, read_kept, write_record
-from .peers import BAR, PEERS, Job, Tool, find_peers, our_tools
+from .peers import BAR, OURS, PEERS, Job, Tool, find_peers, our_tools
 from .table import markdown_table
 
 MODULE = "tests.benchmarks.calibration_memory"
@@ -152,6 +152,7 @@ def as_markdown(curves: Curves) -> str:
     rows = [[tool, *(at.get((tool, count), "not tried") for count in counts)] for tool in curves.tools]
     found = curves.environment
     beneath = [
+        verdict(curves),
         f"{curves.network}: peak resident memory of the whole process in units of 10^6 bytes (and its seconds), by "
         f"number of calibration images; running the float file alone takes {curves.float_peak_bytes / 1e6:.0f}",
         *(f"{tool}: {settings}" for tool, settings in curves.tools.items()),
@@ -160,6 +161,18 @@ def as_markdown(curves: Curves) -> str:
     ]
     table = markdown_table(("tool", *(f"{n} images" for n in counts)), rows)
     return "\n\n".join([table, "\n".join(f"- {note}" for note in beneath)]) + "\n"
+
+
+def verdict(curves: Curves) -> str:
+    """By how much ours grows from the fewest images to the most, and how far it is above the float file."""
+    ours = {point.images: point.cost.peak_bytes for point in curves.points if point.tool == OURS and point.cost}
+    if not ours:
+        return f"{OURS} failed"
+    growth, above = ours[max(ours)] - ours[min(ours)], max(ours.values()) - curves.float_peak_bytes
+    return (
+        f"{OURS} takes {growth / 1e6:+.0f} with {max(ours)} images compared to {min(ours)}, and at most "
+        f"{above / 1e6:.0f} more than running the float file"
+    )
 
 
 def cell(point: Point) -> str:

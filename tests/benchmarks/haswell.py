@@ -2,11 +2,13 @@
 
     python -m tests.benchmarks.haswell
     python -m tests.benchmarks.haswell --images 8 --network resnet56
+    python -m tests.benchmarks.haswell --rules --images 128 --network mobilenet_v1
 
 Prints the signal over quantization noise against the float file, natively and emulated, and what the product says of
 each file on that processor. Exit code 1 where a file of x86-avx2 loses a decibel or more, or where a file of x86-vnni
 is not warned of. Needs qemu-x86_64-static (Debian's package qemu-user-static); without it nothing is judged and the
-exit code is 0. Run it from the root of the repository with the folder of test data in EDGELATHE_TEST_DATA.
+exit code is 0. With --rules it emulates nothing and compares the ways to limit weights natively. Run it from the root
+of the repository with the folder of test data in EDGELATHE_TEST_DATA.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from edgelathe.compress.quantize.quantize import quantize
+from edgelathe.compress.quantize.targets import TARGETS
 
 from .command import data_folder, end_well, say
 from .floatfile import write_float
@@ -30,7 +35,7 @@ from .images import load_images
 from .networks import NETWORKS
 
 EMULATOR = "qemu-x86_64-static"
-TARGETS = ("x86-vnni", "x86-avx2")
+X86 = ("x86-vnni", "x86-avx2")
 ALLOWED_LOSS = 1.0
 """Decibels."""
 CHILD = """
@@ -59,25 +64,53 @@ def decibels(reference: np.ndarray, other: np.ndarray) -> float:
     return float(10 * np.log10((reference**2).sum() / ((reference - other) ** 2).sum()))
 
 
-def measure(name: str, count: int, folder: Path, seed: int) -> int:
+@dataclass(frozen=True)
+class Setting:
+    float_file: Path
+    calibration: np.ndarray
+    """float32 [N, C, H, W]."""
+    judged: Path
+    reference: np.ndarray
+    """Logits of the float file, [N, classes]."""
+    folder: Path
+
+
+def prepare_setting(name: str, count: int, folder: Path, seed: int) -> Setting:
     network, data = NETWORKS[name], data_folder()
-    float_file = folder / "float.onnx"
+    float_file, judged = folder / "float.onnx", folder / "judged.npy"
     write_float(network, data, float_file, seed)
     images = load_images(network, data, network.calibration, seed)
-    judged = images.agreement or images.top1
-    assert judged is not None
-    np.save(folder / "judged.npy", network.preprocess(judged.images.x[:count]))
-    calibration = network.preprocess(images.calibration.x)
-    reference, _ = answers(float_file, folder / "judged.npy", folder, emulate=False)
+    assert images.agreement is not None
+    np.save(judged, network.preprocess(images.agreement.images.x[:count]))
+    reference, _ = answers(float_file, judged, folder, emulate=False)
+    say(f"{name}, {count} images of {images.agreement.name}; signal over quantization noise against float, in dB")
+    return Setting(float_file, network.preprocess(images.calibration.x), judged, reference, folder)
+
+
+def compare_rules(setting: Setting) -> int:
+    plain = replace(TARGETS["x86-avx2"], pair_max=None)
+    rules = {
+        "all weights to 127": plain,
+        "pairs to 128": TARGETS["x86-avx2"],
+        "all weights to 64": replace(plain, weight_max=64),
+    }
+    for rule, target in rules.items():
+        with mock.patch.dict(TARGETS, {"x86-avx2": target}):
+            quantize(setting.float_file, setting.folder / "rule.onnx", setting.calibration, target="x86-avx2")
+        found, _ = answers(setting.folder / "rule.onnx", setting.judged, setting.folder, emulate=False)
+        say(f"{rule:20} {decibels(setting.reference, found):6.1f}")
+    return 0
+
+
+def emulate(setting: Setting) -> int:
     failures = 0
-    say(f"{name}, {count} images of {judged.name}; signal over quantization noise against float, in dB")
     say(f"{'target':10} {'native':>8} {'Haswell':>8} {'loss':>6}  what the product says on Haswell")
-    for target in TARGETS:
-        file = folder / f"{target}.onnx"
-        quantize(float_file, file, calibration, target=target)
-        native, _ = answers(file, folder / "judged.npy", folder, emulate=False)
-        emulated, doubts = answers(file, folder / "judged.npy", folder, emulate=True)
-        before, after = decibels(reference, native), decibels(reference, emulated)
+    for target in X86:
+        file = setting.folder / f"{target}.onnx"
+        quantize(setting.float_file, file, setting.calibration, target=target)
+        native, _ = answers(file, setting.judged, setting.folder, emulate=False)
+        emulated, doubts = answers(file, setting.judged, setting.folder, emulate=True)
+        before, after = decibels(setting.reference, native), decibels(setting.reference, emulated)
         say(f"{target:10} {before:8.1f} {after:8.1f} {before - after:6.1f}  {'; '.join(doubts) or 'nothing'}")
         failures += (not doubts) if target == "x86-vnni" else (before - after >= ALLOWED_LOSS or bool(doubts))
     return 1 if failures else 0
@@ -87,8 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=NETWORKS, default="resnet20")
     parser.add_argument("--images", type=int, default=32, help="judged images; each takes a quarter of a second")
+    parser.add_argument("--rules", action="store_true", help="compare the ways to limit weights instead")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    if given.rules:
+        with tempfile.TemporaryDirectory() as folder:
+            return compare_rules(prepare_setting(given.network, given.images, Path(folder), given.seed))
     if platform.machine().lower() not in ("x86_64", "amd64"):
         say("Skipped: emulating an older x86 processor needs an x86 processor.")
         return 0
@@ -96,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"Skipped: there is no {EMULATOR}; Debian and Ubuntu have it in the package qemu-user-static.")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        return measure(given.network, given.images, Path(folder), given.seed)
+        return emulate(prepare_setting(given.network, given.images, Path(folder), given.seed))
 
 
 if __name__ == "__main__":

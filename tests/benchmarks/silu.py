@@ -98,7 +98,10 @@ def measure(name: str, seconds: float, seed: int, folder: Path) -> int:
     write_float(network, data, files["float network"], seed)
     images = load_images(network, data, CALIBRATION, seed)
     assert images.agreement is not None
-    calibration, judged = network.preprocess(images.calibration.x), network.preprocess(images.agreement.images.x)[:JUDGED]
+    calibration, judged = (
+        network.preprocess(images.calibration.x),
+        network.preprocess(images.agreement.images.x)[:JUDGED],
+    )
     quantize(files["float network"], files["int8"], calibration)
     say(f"{write_float_islands(files['int8'], files['float'])} SiLU")
     write_hard(files["float network"], folder / "hard.onnx")
@@ -113,8 +116,7 @@ def measure(name: str, seconds: float, seed: int, folder: Path) -> int:
         sys.stdout.write(f"\n{way}: {found.median_ms:.2f} ms, {share}{noise}\n")
         for doubt in found.unstable:
             sys.stdout.write(f"  ! {doubt}\n")
-        times = sorted(profiles[way].OPS.items(), key=lambda item: -item[1])
-        for op, microseconds in times[:MOST_OPERATORS]:
+        for op, microseconds in list(profiles[way].by_op().items())[:MOST_OPERATORS]:
             sys.stdout.write(f"  {op:28} {microseconds / 1000:6.2f} ms\n")
     return 0
 

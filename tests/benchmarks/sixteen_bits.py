@@ -49,16 +49,6 @@ def coded_model(activations: type, weights: type) -> onnx.ModelProto:
     return _model(nodes, arrays, TensorProto.FLOAT)
 
 
-MODELS = {
-    "float32": float_model(TensorProto.FLOAT),
-    "uint8, int8": coded_model(np.uint8, np.int8),
-    "float16": float_model(TensorProto.FLOAT16),
-    "uint16, int8": coded_model(np.uint16, np.int8),
-    "uint16, int16": coded_model(np.uint16, np.int16),
-    "int16, int16": coded_model(np.int16, np.int16),
-}
-
-
 def measure(model: onnx.ModelProto) -> tuple[list[str], float]:
     """Operators of the runtime's graph, and the median run in milliseconds."""
     options = onnxruntime.SessionOptions()
@@ -81,6 +71,16 @@ def _model(nodes: list[onnx.NodeProto], stored: list[onnx.TensorProto], kind: in
     ports = [helper.make_tensor_value_info(name, kind, SHAPE) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "convolution", ports[:1], ports[1:], stored)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+MODELS = {
+    "float32": float_model(TensorProto.FLOAT),
+    "uint8, int8": coded_model(np.uint8, np.int8),
+    "float16": float_model(TensorProto.FLOAT16),
+    "uint16, int8": coded_model(np.uint16, np.int8),
+    "uint16, int16": coded_model(np.uint16, np.int16),
+    "int16, int16": coded_model(np.int16, np.int16),
+}
 
 
 if __name__ == "__main__":

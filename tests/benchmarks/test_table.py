@@ -154,3 +154,5 @@ def test_curves_have_a_row_per_tool_and_say_what_was_stopped_and_not_tried() -> 
         "| edgelathe | 300 (4 s) | 300 (4 s) |",
         "| other | stopped at 12.0 GB, after 9 s | not tried |",
     ]
+    verdict = "- edgelathe takes +0 with 64 images compared to 32, and at most 210 more than running the float file"
+    assert verdict in lines

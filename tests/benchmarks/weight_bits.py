@@ -32,7 +32,7 @@ def main() -> None:
     calibration, judged = split_training(data, 512, 0, asked.judged)
     images = ImageSequence(calibration.x, preprocess)
     builder = Builder(asked.model, images, target="x86-vnni")
-    layers = measure_bits(builder.plain, builder.plain_plan(SCHEME), images[: asked.measured], coding="packed")
+    layers = measure_bits(builder.plain, builder.float_graph_plan(SCHEME), images[: asked.measured], coding="packed")
     reference = predict_logits(asked.model, judged.x, preprocess)
 
     def row(name: str, weight_bits: dict[str, int]) -> str:

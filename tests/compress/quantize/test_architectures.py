@@ -24,7 +24,9 @@ SIDE = 32
 
 def mobilenet_v3() -> nn.Module:
     blocks = [(16, 3, 16, 16, True, "RE", 2), (16, 5, 48, 24, True, "HS", 2), (24, 5, 48, 24, False, "HS", 1)]
-    return zoo.MobileNetV3([InvertedResidualConfig(*block, 1, 1.0) for block in blocks], last_channel=64, num_classes=10)
+    return zoo.MobileNetV3(
+        [InvertedResidualConfig(*block, 1, 1.0) for block in blocks], last_channel=64, num_classes=10
+    )
 
 
 def regnet() -> nn.Module:

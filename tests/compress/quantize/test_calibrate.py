@@ -87,6 +87,20 @@ def test_large_tensors_are_sampled_evenly(prepared: ir.Model, monkeypatch: pytes
     )
 
 
+def test_channels_are_those_of_the_operators() -> None:
+    text = """agraph (float[N,3,4,4] x) => (float[N,5,8] y) {
+                c = Conv <pads = [1,1,1,1]> (x, w)
+                rows = Constant <value = int64[3] {0, 5, 16}> ()
+                r = Reshape (c, rows)
+                y = MatMul (r, v)
+              }"""
+    model = ir.from_proto(model_from_text(text, {"w": (5, 3, 3, 3), "v": (16, 8)}, seed=8))
+    for name, shape in {"c": (None, 5, 4, 4), "r": (None, 5, 16), "y": (None, 5, 8)}.items():
+        next(value for node in model.graph for value in node.outputs if value.name == name).shape = ir.Shape(shape)
+    found = calibrate(model, ("x", "c", "r", "y"), images(6, (3, 4, 4), seed=9))
+    assert {name: len(one.channel_lows) for name, one in found.items()} == {"x": 3, "c": 5, "r": 16, "y": 8}
+
+
 def test_progress_counts_images(prepared: ir.Model) -> None:
     seen: list[tuple[int, int]] = []
     calibrate(prepared, TENSORS, images(5, (3, 8, 8), seed=3), on_progress=lambda *at: seen.append(at))

@@ -68,7 +68,7 @@ def test_only_inputs_of_float_operators_are_written_per_channel(model: Path) -> 
     builder = Builder(model, images(8, (3, 8, 8), seed=1), target="x86-vnni")
     whole = builder.build(Scheme(per_channel=False))
     assert not [node for node in onnx.load_from_string(whole.file).graph.node if _axis(node) is not None]
-    held = apply_plan(builder.plain, builder.plain_plan(Scheme(per_channel=False), keep_float=["c1"]))
+    held = apply_plan(builder.plain, builder.float_graph_plan(Scheme(per_channel=False), keep_float=["c1"]))
     per_channel = [node for node in ir.to_proto(held).graph.node if _axis(node) is not None]
     assert [node.output[0] for node in per_channel] == ["r0_dequantized_0"]
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in ir.to_proto(held).graph.initializer}

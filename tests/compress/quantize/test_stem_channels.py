@@ -16,8 +16,9 @@ from .conftest import images, model_from_text, run
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_a_stem_computes_the_same_bits(channels: int, kernel: int, save, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    pads = [kernel // 2] * 4
     text = f"""agraph (float[N,{channels},9,9] x) => (float[N,16,5,5] y)
-               {{ a = Conv <pads = [{kernel // 2}, {kernel // 2}, {kernel // 2}, {kernel // 2}], strides = [2, 2]> (x, w, b)
+               {{ a = Conv <pads = {pads}, strides = [2, 2]> (x, w, b)
                   r = Relu (a) y = Conv (r, v) }}"""
     weights = {"w": (16, channels, kernel, kernel), "b": (16,), "v": (16, 16, 1, 1)}
     source, x = save(model_from_text(text, weights, seed=0)), images(8, (channels, 9, 9), seed=1)

@@ -92,9 +92,7 @@ def test_avx2_loses_less_than_limiting_every_weight_would(float_file: Path, tmp_
         assert (-rows[:, 0] - rows[:, 1]).max() <= 128
 
 
-def test_openvino_sees_no_conversion_between_a_convolution_and_its_activation(
-    float_file: Path, tmp_path: Path
-) -> None:
+def test_openvino_sees_no_conversion_between_a_convolution_and_its_activation(float_file: Path, tmp_path: Path) -> None:
     file, _ = written(float_file, tmp_path, "openvino")
     for node in file.graph.node:
         if node.op_type == "Sigmoid":

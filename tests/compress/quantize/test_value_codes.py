@@ -23,7 +23,7 @@ def test_codes_hit_the_point_exactly_or_stay_what_they_were(low: float, high: fl
         return
     steps = -point / scale
     assert steps == pytest.approx(round(steps), abs=1e-4)
-    assert 0 <= zero_point - round(steps)
+    assert zero_point - round(steps) >= 0
     assert scale <= COARSER * affine(low, high)[0]
     assert -zero_point * scale <= min(low, point) + scale
     assert (LEVELS - 1 - zero_point) * scale >= high - scale

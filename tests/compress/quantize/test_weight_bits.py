@@ -24,7 +24,7 @@ def builder(residual: onnx.ModelProto, save: Callable[[onnx.ModelProto], Path]) 
 
 def test_more_bits_mean_less_noise_and_more_bytes(builder: Builder) -> None:
     few = images(8, (3, 8, 8), seed=2)
-    layers = measure_bits(builder.plain, builder.plain_plan(SCHEME), few, bits=(2, 4, 6, 8))
+    layers = measure_bits(builder.plain, builder.float_graph_plan(SCHEME), few, bits=(2, 4, 6, 8))
     assert len(layers) == 4
     for options in layers.values():
         assert [option.bits for option in options] == [2, 4, 6, 8]
@@ -38,7 +38,7 @@ def test_more_bits_mean_less_noise_and_more_bytes(builder: Builder) -> None:
 def test_one_layer_alone_brings_the_noise_that_its_file_brings(builder: Builder, residual: onnx.ModelProto) -> None:
     """The session whose weights are replaced computes what a model with those weights stored would."""
     few = images(8, (3, 8, 8), seed=2)
-    plan = builder.plain_plan(SCHEME)
+    plan = builder.float_graph_plan(SCHEME)
     layers = measure_bits(builder.plain, plan, few, bits=(3,))
     name = next(iter(layers))
     stored = next(tensor for tensor in residual.graph.initializer if tensor.name == "w0")
@@ -51,7 +51,7 @@ def test_one_layer_alone_brings_the_noise_that_its_file_brings(builder: Builder,
 
 def test_a_budget_is_kept_and_spent_where_it_helps(builder: Builder) -> None:
     few = images(8, (3, 8, 8), seed=2)
-    plan = builder.plain_plan(SCHEME)
+    plan = builder.float_graph_plan(SCHEME)
     found = search_bits(builder.plain, plan, few, budget=0.6, coding="packed")
     weights = {
         str(node.name): node.inputs[1].const_value.size for node in builder.plain.graph if node.name in plan.weights
@@ -68,7 +68,7 @@ def test_a_budget_is_kept_and_spent_where_it_helps(builder: Builder) -> None:
 def test_a_budget_below_the_fewest_bits_is_refused(builder: Builder) -> None:
     few = images(4, (3, 8, 8), seed=2)
     with pytest.raises(EdgeLatheError) as caught:
-        search_bits(builder.plain, builder.plain_plan(SCHEME), few, budget=0.1, coding="packed")
+        search_bits(builder.plain, builder.float_graph_plan(SCHEME), few, budget=0.1, coding="packed")
     assert str(caught.value) == (
         "Cannot bring the weights to 0.1 of their size at eight bits: at the fewest bits they still take 0.25 of it;"
         " ask for at least that."
