@@ -65,6 +65,16 @@ def test_the_plan_of_an_onnx_file(toy_run: Path, recipe: Callable[..., Recipe]) 
     assert made.steps[0].macs == made.steps[1].macs
 
 
+def test_the_plan_of_quantization_aware_training_is_that_of_its_file(
+    toy_run: Path, recipe: Callable[..., Recipe]
+) -> None:
+    model = toy_run / "4-export" / "float-pruned.onnx"
+    stages = '[{do = "quantize"}, {do = "qat", epochs = 3, alpha = 0.0}]'
+    made = plan(recipe(f"model.source={model}", f"stages={stages}"))
+    assert [step.what for step in made.steps[1:]] == ["quantize for x86-vnni, mse ranges", "qat for x86-vnni, 3 epochs"]
+    assert made.steps[1].file_bytes == made.steps[2].file_bytes
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [

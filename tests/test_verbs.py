@@ -34,6 +34,7 @@ def test_the_package_offers_every_verb_and_loads_it_late() -> None:
         "run",
         "plan",
         "quantize",
+        "qat",
         "store_weights",
         "tune",
         "benchmark",
@@ -76,6 +77,18 @@ def test_quantize_writes_beside_the_model_and_feeds_it_as_its_metadata_says(mode
     assert other.plan != result.plan, "ranges follow the normalisation that the file asks for"
     same = verbs.quantize(model, data, images=40, std=data.preprocess.std, output=model.with_name("same.onnx"))[0]
     assert same.plan == result.plan, "what is given wins over the file"
+
+
+def test_qat_trains_and_writes_beside_the_model(model: Path, data: Dataset) -> None:
+    settings = {"epochs": 1, "batch": 50, "images": 40, "threads": 1, "progress": False}
+    result, path = verbs.qat(model, data, ranges="ema", **settings)
+    assert path == model.with_name("net.int8.onnx")
+    properties = read_properties(path)
+    assert properties["edgelathe.quantized"] == "x86-vnni mse per-channel, trained with ema ranges"
+    assert json.loads(properties["edgelathe.mean"]) == list(data.preprocess.mean)
+    assert len(result.training.epochs) == 1
+    with pytest.raises(EdgeLatheError, match="it is the float model itself"):
+        verbs.qat(model, data, output=model, **settings)
 
 
 def test_quantize_never_writes_over_the_float_model(model: Path, data: Dataset) -> None:

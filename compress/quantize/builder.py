@@ -59,6 +59,17 @@ class Scheme:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """What rounding alone would do, before anything is repaired or trained."""
+
+    prepared: ir.Model
+    placement: Placement
+    plan: QuantPlan
+    statistics: dict[str, Histogram]
+    """Of every quantized value, by name."""
+
+
+@dataclass(frozen=True)
 class Built:
     prepared: ir.Model
     plan: QuantPlan
@@ -95,9 +106,8 @@ class Builder:
         self, scheme: Scheme, *, keep_float: Sequence[str] = (), weight_bits: Mapping[str, int] | None = None
     ) -> Built:
         """The int8 file with these settings; bits of operators that stay float are left aside."""
-        prepared, placement = self._placed(scheme.equalize, keep_float)
-        plan = self._plan(prepared, placement, scheme, weight_bits)
-        statistics = {name: self._statistics[id(prepared)][name] for name in placement.values}
+        planned = self.planned(scheme, keep_float=keep_float, weight_bits=weight_bits)
+        prepared, placement, plan = planned.prepared, planned.placement, planned.plan
         repaired = prepared
         if scheme.rounding != "nearest":
             from .reconstruct import reconstruct
@@ -115,14 +125,27 @@ class Builder:
                 reference=prepared,
                 on_progress=self._on_progress,
             )
-        quantized = apply_plan(repaired, plan)
+        return Built(repaired, plan, planned.statistics, self.file(repaired, plan, str(scheme)))
+
+    def planned(
+        self, scheme: Scheme, *, keep_float: Sequence[str] = (), weight_bits: Mapping[str, int] | None = None
+    ) -> Planned:
+        """The plan that `build` starts from."""
+        prepared, placement = self._placed(scheme.equalize, keep_float)
+        plan = self._plan(prepared, placement, scheme, weight_bits)
+        statistics = {name: self._statistics[id(prepared)][name] for name in placement.values}
+        return Planned(prepared, placement, plan, statistics)
+
+    def file(self, prepared: ir.Model, plan: QuantPlan, how: str) -> bytes:
+        """The int8 file of a plan; `how` it was made goes into its metadata, beside the target and the float file."""
+        quantized = apply_plan(prepared, plan)
         quantized.metadata_props.update(
             {
-                "edgelathe.quantized": f"{self.target} {scheme}",
+                "edgelathe.quantized": f"{self.target} {how}",
                 "edgelathe.parent_sha256": sha256_file(self.model),
             }
         )
-        return Built(repaired, plan, statistics, ir.to_proto(quantized).SerializeToString(deterministic=True))
+        return ir.to_proto(quantized).SerializeToString(deterministic=True)
 
     def float_graph(self, scheme: Scheme) -> ir.Model:
         """The float network that the scheme quantizes, whose first convolution reads normalised inputs."""

@@ -7,7 +7,6 @@ an int8 code is spread over can be evened out between channels (Nagel et al. 201
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,11 +105,6 @@ def scale_channels(model: ir.Model, groups: ChannelGroups, factors: np.ndarray) 
     return scaled
 
 
-def reads_along(node: ir.Node) -> int:
-    """The axis of a weight that counts input channels, of each convolution group."""
-    return 1 - output_axis(node)
-
-
 def _channels(value: ir.Value) -> int | None:
     shape = value.shape
     if shape is None or len(shape) not in (2, 4) or not isinstance(shape[1], int):
@@ -160,13 +154,5 @@ def _along(factors: np.ndarray, weight: np.ndarray, node: ir.Node, *, reads: boo
 
 
 def _replace(model: ir.Model, node: ir.Node, position: int, array: np.ndarray) -> None:
-    name = f"{node.name}_{('weight', 'bias')[position - 1]}_scaled"
+    name = f"{node.outputs[0].name}_{('weight', 'bias')[position - 1]}_scaled"
     node.replace_input_with(position, add_initializer(model.graph, name, array.astype(np.float32)))
-
-
-def factors_of(groups: ChannelGroups, by_name: Mapping[str, np.ndarray]) -> np.ndarray:
-    """float64 [groups] from the factors of the channels of some values; 1 for all others."""
-    factors = np.ones(len(groups.free))
-    for name, of_channels in by_name.items():
-        factors[groups.of_value[name]] = of_channels
-    return np.where(groups.free, factors, 1.0)

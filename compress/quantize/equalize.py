@@ -1,23 +1,23 @@
 """Cross-layer equalization: even out what one scale must cover, by moving factors between layers.
 
 A channel made larger by f > 0 in the weights that compute it, and smaller in the weights that read it, leaves the
-function as it is (Nagel et al. 2019; channel_scaling.py says through which operators).
+function as it is (Nagel et al. 2019); channel_scaling.py says through which operators.
 
-    by weights       f = sqrt(r2 / r1): r1 and r2, the channel's largest weight in the layers that compute and that read
-                     it, as shares of those layers' largest weights, become equal. One scale per tensor then wastes
-                     nothing on a few large channels.
-    by activations   f = (largest value of the tensor / largest value of the channel) ** strength, so that the codes of a
-                     value are used by all of its channels (as SmoothQuant, Xiao et al. 2022, does for token outliers).
+    by weights       f = sqrt(r2 / r1): the channel's largest weights in the layers that compute it (r1) and that read
+                     it (r2), as shares of those layers' largest weights, become equal, so that one scale for all of
+                     a layer's weights is not spent on a few large channels.
+    by activations   f = (largest value of all channels / largest value of the channel) ** strength, so that every
+                     channel makes use of the codes (as SmoothQuant, Xiao et al. 2022, does in transformers).
 
-An upper bound of a Clip (ReLU6) does not move with its channel. Channels that reached it on the calibration images
-keep their factor of 1; the others grow until they would reach it at most. The bound then cuts such a channel at
-bound / f instead of bound, which no calibration image shows and other images may, so their number is reported.
-Without statistics no channel of a Clip is touched.
+The upper bound of a Clip (ReLU6) cannot move with its channels, because the end of the codes stands for it. Channels
+that reached it on the calibration images keep a factor of 1; the others grow until the largest value seen, with some
+headroom, touches it. Such a channel is then cut at bound / f instead of bound: no difference on any image that stays
+within the headroom, and so the one thing here that is not exact. Without statistics no channel of a Clip is touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,14 +34,13 @@ from .weights import output_axis
 
 By = Literal["weights", "activations"]
 
-SWEEPS = 20
 STRENGTH = 0.5
+SWEEPS, CONVERGED = 20, 0.01
 REACHED = 0.999
 """A channel that comes to this share of a bound is taken to be cut by it."""
 HEADROOM = 1.1
-"""Calibration images do not show a channel's largest value of all."""
 LARGEST = 100.0
-"""Channels that are dead on the calibration images may wake up on others."""
+"""No factor goes beyond this or its inverse: channels dead on the calibration images may wake up on others."""
 
 
 @dataclass(frozen=True)
@@ -49,64 +48,68 @@ class Equalization:
     groups: ChannelGroups
     factors: np.ndarray
     """float64 [groups]: what the channels of each group are multiplied by."""
-    bounded: int
-    """Channels of Clips whose bound cuts them elsewhere than before, out of the sight of the calibration images."""
+    recut: int
+    """Groups of channels that their Clip now cuts somewhere else, where no calibration image came."""
 
     def summary(self) -> str:
         moved = self.factors[self.factors != 1.0]
         if not len(moved):
-            return "no channel can be scaled without changing what the network computes"
-        sentence = f"{len(moved)} of {len(self.factors)} channels scaled by {moved.min():.3g} to {moved.max():.3g}"
-        if not self.bounded:
-            return f"{sentence}, the same function"
-        return f"{sentence}; {self.bounded} of them were never cut by their Clip on the calibration images, and are now cut elsewhere"
+            return "no channel can be scaled without changing the function"
+        sentence = f"{len(moved)} of {len(self.factors) - 1} channels scaled by {moved.min():.3g} to {moved.max():.3g}"
+        if not self.recut:
+            return f"{sentence}, for the same function"
+        beyond = f"once their values exceed all calibration images' by {HEADROOM - 1:.0%}"
+        return f"{sentence}; {self.recut} of them are cut elsewhere by their Clip {beyond}"
 
 
 def equalize(
     prepared: ir.Model, *, by: By, statistics: Mapping[str, Histogram] | None = None, strength: float = STRENGTH
 ) -> ir.Model:
-    """A copy of a prepared graph with other weights and the same function; `plan_equalization` tells how far.
-
-    `statistics` are those of `calibrate` for the values of `equalizable`; `by="activations"` needs them.
-    """
+    """A copy of the prepared graph with other weights; `plan_equalization` has the arguments and says what changed."""
     planned = plan_equalization(prepared, by=by, statistics=statistics, strength=strength)
     return scale_channels(prepared, planned.groups, planned.factors)
-
-
-def equalizable(prepared: ir.Model) -> tuple[str, ...]:
-    """Names of the values whose ranges per channel decide about factors: what is quantized, and what is clipped."""
-    groups = channel_groups(_commuting(prepared))
-    return tuple(
-        str(value.name)
-        for node in prepared.graph
-        for value in node.outputs
-        if groups.free[groups.of_value.get(str(value.name), np.zeros(0, np.int64))].any()
-        and not any(absorbing(use.node) is node for use in value.uses())
-    )
 
 
 def plan_equalization(
     prepared: ir.Model, *, by: By, statistics: Mapping[str, Histogram] | None = None, strength: float = STRENGTH
 ) -> Equalization:
-    """The factors that `equalize` applies."""
-    groups = channel_groups(_commuting(prepared))
-    limits = np.full(len(groups.free), LARGEST)
-    free = groups.free.copy()
-    for of_channels, room in _clipped(prepared, groups, statistics or {}):
-        free[of_channels[room < 1.0]] = False
-        np.minimum.at(limits, of_channels, np.maximum(room, 1.0))
-    groups = ChannelGroups(groups.of_value, free)
+    """The factors of `equalize`.
+
+    `statistics` are what `calibrate` says of the values named by `equalizable`. `strength`, 0 to 1, is for
+    activations: the share of the channels' spread (as logarithm) that goes into the weights.
+    """
+    seen = statistics or {}
+    groups = channel_groups(_with_relus(prepared))
+    limits, held = np.full(len(groups.free), LARGEST), ~groups.free
+    clips = _clipped_channels(prepared, groups)
+    for name, (channels, bound) in clips.items():
+        highest = seen[name].channel_highs.astype(np.float64) if name in seen else np.full(len(channels), bound)
+        held[channels[highest >= REACHED * bound]] = True
+        room = bound / (HEADROOM * np.maximum(highest, bound / LARGEST))
+        np.minimum.at(limits, channels, np.maximum(room, 1.0))
+    groups = ChannelGroups(groups.of_value, ~held)
     if by == "weights":
-        factors = _even_weights(_layers(prepared, groups), free, limits)
+        factors = _even_weights(_layers(prepared, groups), groups.free, limits)
     else:
-        assert statistics is not None
-        factors = _even_activations(groups, statistics, limits, strength)
-    clipped = [of_channels for of_channels, _ in _clipped(prepared, groups, statistics or {})]
-    moved = np.unique(np.concatenate(clipped)) if clipped else np.zeros(0, np.int64)
-    return Equalization(groups, factors, int((factors[moved] != 1.0).sum()))
+        factors = _even_activations(groups, seen, limits, strength)
+    clipped = np.unique(np.concatenate([np.zeros(0, np.int64), *(channels for channels, _ in clips.values())]))
+    return Equalization(groups, factors, int((factors[clipped] != 1.0).sum()))
 
 
-def _commuting(prepared: ir.Model) -> ir.Model:
+def equalizable(prepared: ir.Model) -> tuple[str, ...]:
+    """Names of the values whose ranges per channel `plan_equalization` wants: of those with free channels, all but
+    what an activation behind them takes in."""
+    groups = channel_groups(_with_relus(prepared))
+    free = {name for name, channels in groups.of_value.items() if groups.free[channels].any()}
+    return tuple(
+        str(value.name)
+        for node in prepared.graph
+        for value in node.outputs
+        if value.name in free and not any(absorbing(use.node) is node for use in value.uses())
+    )
+
+
+def _with_relus(prepared: ir.Model) -> ir.Model:
     """A copy whose Clips from 0 and PRelus are Relus, through which channels can be scaled alike."""
     copy = prepared.clone()
     for node in list(copy.graph):
@@ -115,30 +118,19 @@ def _commuting(prepared: ir.Model) -> ir.Model:
         if not clips and not slopes:
             continue
         relu = ir.Node("", "Relu", [node.inputs[0]], name=node.name)
+        relu.outputs[0].shape, relu.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
         ir.convenience.replace_nodes_and_values(copy.graph, node, [node], [relu], node.outputs, relu.outputs)
     return copy
 
 
-def _clipped(
-    prepared: ir.Model, groups: ChannelGroups, statistics: Mapping[str, Histogram]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For every Clip with an upper bound: the groups of its channels, and how much larger each may become.
-
-    Less than 1 where a channel must stay as it is.
-    """
+def _clipped_channels(prepared: ir.Model, groups: ChannelGroups) -> dict[str, tuple[np.ndarray, float]]:
+    """By the name of the result, for every Clip with an upper bound: groups of its channels, and the bound."""
+    found = {}
     for node in prepared.graph:
-        name = str(node.outputs[0].name)
-        if node.op_type != "Clip" or name not in groups.of_value:
-            continue
-        bounds, of_channels = clip_bounds(node), groups.of_value[name]
-        if bounds is None or not np.isfinite(bounds[1]):
-            continue
-        if name not in statistics:
-            yield of_channels, np.zeros(len(of_channels))
-            continue
-        highest = statistics[name].channel_highs.astype(np.float64)
-        room = bounds[1] / (HEADROOM * np.maximum(highest, bounds[1] / LARGEST))
-        yield of_channels, np.where(highest >= REACHED * bounds[1], 0.0, np.maximum(room, 1.0))
+        bounds, name = clip_bounds(node) if node.op_type == "Clip" else None, str(node.outputs[0].name)
+        if bounds is not None and np.isfinite(bounds[1]) and name in groups.of_value:
+            found[name] = groups.of_value[name], bounds[1]
+    return found
 
 
 @dataclass(frozen=True)
@@ -153,49 +145,47 @@ class _Layer:
     def shares(self, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Largest log (weight / largest weight of the layer) by group, float64 [groups], with exp(logs) applied.
 
-        Of the channels written, and of those read; -inf for groups that are not.
+        Of the channels written, and of those read; -inf for all other groups.
         """
-        scaled = self.sizes * np.exp(logs[self.written])[:, :, None] / np.exp(logs[self.read])[:, None, :]
+        scaled = self.sizes * np.exp(logs[self.written])[:, :, None] * np.exp(-logs[self.read])[:, None, :]
         written, read = np.zeros(len(logs)), np.zeros(len(logs))
         np.maximum.at(written, self.written.ravel(), scaled.max(2).ravel())
         np.maximum.at(read, self.read.ravel(), scaled.max(1).ravel())
         with np.errstate(divide="ignore"):
-            return np.log(written) - np.log(scaled.max()), np.log(read) - np.log(scaled.max())
+            return np.log(written / scaled.max()), np.log(read / scaled.max())
 
 
 def _layers(prepared: ir.Model, groups: ChannelGroups) -> list[_Layer]:
     layers = []
     for node in prepared.graph:
-        source, result = (str(value.name) for value in (node.inputs[0], node.outputs[0]) if value is not None)
         if node.op_type not in WITH_WEIGHTS or selects_channels(node):
             continue
+        source, result = (str(value.name) if value is not None else "" for value in (node.inputs[0], node.outputs[0]))
         weight = constant(node.inputs[1])
-        if weight is None or source not in groups.of_value or result not in groups.of_value:
+        if weight is None or not weight.any() or source not in groups.of_value or result not in groups.of_value:
             continue
         parts = integer(node, "group", 1)
         written, read = (groups.of_value[name].reshape(parts, -1) for name in (result, source))
         sizes = np.abs(np.moveaxis(weight, output_axis(node), 0)).astype(np.float64)
-        sizes = sizes.reshape(*written.shape, read.shape[1], -1).max(3)
-        layers.append(_Layer(sizes, written, read))
+        layers.append(_Layer(sizes.reshape(*written.shape, read.shape[1], -1).max(3), written, read))
     return layers
 
 
 def _even_weights(layers: list[_Layer], free: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Sweep over the layers until both sides of every free group carry about the same share."""
+    """Sweep over the layers until both sides of every free group carry the same share."""
     logs = np.zeros(len(free))
-    members = [np.unique(np.concatenate([layer.written.ravel(), layer.read.ravel()])) for layer in layers]
+    members = [set(layer.written.ravel().tolist()) | set(layer.read.ravel().tolist()) for layer in layers]
+    turns = {frozenset(np.unique(layer.written[free[layer.written]]).tolist()): None for layer in layers}
     for _ in range(SWEEPS):
-        for layer in layers:
-            turn = np.zeros(len(free), bool)
-            turn[layer.written] = True
-            turn &= free
-            shares = [other.shares(logs) for other, own in zip(layers, members, strict=True) if turn[own].any()]
-            if not shares:
-                continue
-            written, read = (np.max(side, axis=0) for side in zip(*shares, strict=True))
-            turn &= np.isfinite(written) & np.isfinite(read)
-            balanced = logs[turn] + (read[turn] - written[turn]) / 2
-            logs[turn] = np.clip(balanced, -np.log(LARGEST), np.log(limits[turn]))
+        before = logs.copy()
+        for turn in (np.array(sorted(turn), np.int64) for turn in turns if turn):
+            near = [layer.shares(logs) for layer, own in zip(layers, members, strict=True) if own & set(turn.tolist())]
+            written, read = (np.max(side, axis=0)[turn] for side in zip(*near, strict=True))
+            both = np.isfinite(written) & np.isfinite(read)
+            balanced = logs[turn[both]] + (read[both] - written[both]) / 2
+            logs[turn[both]] = np.clip(balanced, -np.log(LARGEST), np.log(limits[turn[both]]))
+        if np.abs(logs - before).max() < CONVERGED:
+            break
     return np.exp(logs)
 
 
@@ -204,11 +194,10 @@ def _even_activations(
 ) -> np.ndarray:
     shares = np.zeros(len(groups.free))
     for name, histogram in statistics.items():
-        if name in groups.of_value:
-            sizes = np.maximum(np.abs(histogram.channel_lows), np.abs(histogram.channel_highs)).astype(np.float64)
-            if sizes.max() > 0.0:
-                np.maximum.at(shares, groups.of_value[name], sizes / sizes.max())
-    moved = groups.free & (shares > 0.0)
+        sizes = np.maximum(np.abs(histogram.channel_lows), np.abs(histogram.channel_highs)).astype(np.float64)
+        if name in groups.of_value and sizes.max() > 0.0:
+            np.maximum.at(shares, groups.of_value[name], sizes / sizes.max())
     factors = np.ones(len(shares))
+    moved = groups.free & (shares > 0.0)
     factors[moved] = np.minimum(np.maximum(shares[moved], 1.0 / LARGEST) ** -strength, limits[moved])
     return factors

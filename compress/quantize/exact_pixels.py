@@ -124,5 +124,5 @@ def _before(convolution: ir.Node, node: ir.Node, *, like: ir.Value) -> ir.Value:
     assert convolution.graph is not None
     convolution.graph.insert_before(convolution, node)
     output = node.outputs[0]
-    output.name, output.dtype, output.shape = f"{node.name}_output", like.dtype, like.shape
+    output.name, output.type, output.shape = f"{node.name}_output", like.type, like.shape
     return output

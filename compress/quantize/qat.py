@@ -23,6 +23,7 @@ from torch import nn
 
 from ... import errors
 from ...data import Dataset, Preprocess
+from ...files import write_atomic
 from ..augment import Augment
 from ..checkpoint import Epoch, state_sha256
 from ..distill.distill import Distillation
@@ -30,14 +31,18 @@ from ..fit import check_fit
 from ..objective import CrossEntropy, Objective
 from ..schedule import Schedule
 from ..train import TrainResult, train
-from .calibrate import Images, as_sliceable
+from .audit import audit
+from .builder import Builder, Pixels, Scheme
+from .coverage import coverage
+from .imagechunks import Images, as_sliceable
 from .int8_gradients import Gradients
+from .keep_float import check_keep_float
 from .placement import Placement
 from .plan import QuantPlan
-from .plan_file import Pixels, plan_file, write_int8
 from .quantize import Quantized
 from .quantized_graph import QuantizedGraph
 from .ranges import Method
+from .targets import TARGETS
 from .torch_graph import TorchGraph
 from .value_ranges import RANGES, Ranges
 
@@ -108,9 +113,10 @@ def qat(
     Raises EdgeLatheError for whatever those two refuse.
     """
     _check(ranges, gradients, alpha, temperature)
-    planned = plan_file(
-        model, images, target=target, method=method, per_channel=per_channel, keep_float=keep_float, pixels=pixels
-    )
+    scheme = Scheme(method, per_channel)
+    builder = Builder(Path(model), images, target=target, pixels=pixels)
+    check_keep_float(builder.plain, keep_float, target=target)
+    planned = builder.planned(scheme, keep_float=keep_float)
     trained = train_quantized(
         planned.prepared, planned.placement, planned.plan, data, preprocess=preprocess, teacher=teacher,
         teacher_preprocess=teacher_preprocess, ranges=ranges, gradients=gradients, alpha=alpha,
@@ -118,9 +124,11 @@ def qat(
         schedule=schedule, warmup=warmup, label_smoothing=label_smoothing, augment=augment, evaluate=evaluate,
         seed=seed, threads=threads, state=state, on_epoch=on_epoch, progress=progress,
     )  # fmt: skip
-    made = f"{target} {method} {'per-channel' if per_channel else 'per-tensor'} qat {ranges}"
-    audited = write_int8(trained.prepared, trained.plan, made=made, parent=model, output=output)
-    return QatResult(Quantized(trained.plan, audited, len(as_sliceable(images))), trained.training)
+    file = builder.file(trained.prepared, trained.plan, f"{scheme}, trained with {ranges} ranges")
+    audited = audit(file, trained.plan.nodes, signed=TARGETS[target].activations == "int8")
+    covered = coverage(planned.statistics, trained.plan.codes, lowest_code=TARGETS[target].lowest_code)
+    write_atomic(Path(output), file, "the int8 model")
+    return QatResult(Quantized(trained.plan, audited, covered, len(as_sliceable(images))), trained.training)
 
 
 def train_quantized(

@@ -21,12 +21,13 @@ from ...models.onnx_graph import add_initializer
 from .affine import LEVELS, affine
 from .exact_pixels import PIXELS
 from .fake_quantize import fake_quantize, straight_through
+from .held_values import held_values
 from .int8_gradients import Gradients, Int8Gradients
 from .placement import Placement
 from .plan import QuantPlan, WeightCodes
 from .refusals import ELEMENTWISE, SAME_CODES, clip_bounds
 from .shortcut_to_convolution import selects_channels
-from .targets import TARGETS, Target
+from .targets import TARGETS
 from .torch_graph import Step, TorchGraph
 from .value_ranges import LEAST_STEP, RANGES, Bounds, Ranges
 from .weights import BIAS_LIMIT, output_axis
@@ -62,7 +63,7 @@ class QuantizedGraph(nn.Module):
         self.graph = TorchGraph(prepared)
         self._groups = {name: number for number, names in enumerate(placement.tied) for name in names}
         self._target = TARGETS[plan.target]
-        held = _held(prepared, self._target)
+        held = held_values(prepared, self._target)
         self.values = RANGES[ranges](
             [plan.codes[names[0]] for names in placement.tied],
             [not held.isdisjoint(names) for names in placement.tied],
@@ -238,14 +239,3 @@ def _bounds(prepared: ir.Model, absorbed: set[str]) -> dict[str, Bounds]:
     """What the range of each value that an absorbed activation computes must not exceed."""
     found = {str(node.outputs[0].name): clip_bounds(node) for node in prepared.graph if node.name in absorbed}
     return {name: bounds for name, bounds in found.items() if bounds is not None}
-
-
-def _held(prepared: ir.Model, target: Target) -> set[str]:
-    """Values whose codes follow from something else than their range, and stay as they were planned."""
-    held = {PIXELS}
-    for node in prepared.graph:
-        if node.op_type in target.fixed_codes or node.op_type == "HardSigmoid":
-            held.add(str(node.outputs[0].name))
-        if node.op_type == "HardSigmoid":  # what its result's codes are follows from its input's
-            held.add(str(node.inputs[0].name))  # type: ignore[union-attr]
-    return held

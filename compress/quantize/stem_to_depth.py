@@ -40,7 +40,7 @@ def stem_to_depth(model: ir.Model, name: str) -> bool:
         return False
     fold = ir.Node("", "SpaceToDepth", [image], [ir.AttrInt64("blocksize", 2)], name=f"{name}_to_depth")
     folded = fold.outputs[0]
-    folded.name, folded.dtype = f"{name}_in_depth", image.dtype
+    folded.name, folded.type = f"{name}_in_depth", image.type
     folded.shape = ir.Shape([batch, 4 * channels, height // 2, width // 2])
     assert convolution.graph is not None
     convolution.graph.insert_before(convolution, fold)

@@ -18,10 +18,7 @@ import numpy as np
 import onnx_ir as ir
 from edgelathe.bench.accuracy import predict
 from edgelathe.compress.quantize.apply import apply_plan
-from edgelathe.compress.quantize.calibrate import calibrate
-from edgelathe.compress.quantize.placement import Placement
-from edgelathe.compress.quantize.plan import QuantPlan, plan_from
-from edgelathe.compress.quantize.plan_file import plan_file
+from edgelathe.compress.quantize.builder import Builder, Scheme
 from edgelathe.compress.quantize.qat import train_quantized
 from edgelathe.data import Dataset, load_data
 from edgelathe.imagesequence import ImageSequence
@@ -56,20 +53,19 @@ def main() -> int:
         write_float(network, folder, path, options.seed)
         images = ImageSequence(sets.calibration.x, network.preprocess)
         pixels = (network.preprocess.mean, network.preprocess.std)
-        planned = plan_file(
-            path, images, target="x86-vnni", method="mse", per_channel=True, keep_float=(), pixels=pixels
-        )
+        builder = Builder(path, images, target="x86-vnni", pixels=pixels)
+        between = list(builder.planned(Scheme()).plan.weights)[1:-1]
         judge = Judge(network, sets.top1, sets.agreement, path)
         _write("| bits | how | top-1 | agreement with float | seconds |\n|---|---|---|---|---|")
         _write(f"| 32 | float | {judge.top1(path):.1%} | | |")
         for bits in options.bits:
-            plan = _with_bits(planned.prepared, planned.placement, planned.plan, images, bits)
-            _write(judge.row(f"{bits} | rounded", apply_plan(planned.prepared, plan), 0.0))
+            planned = builder.planned(Scheme(), weight_bits=dict.fromkeys(between, bits))
+            _write(judge.row(f"{bits} | rounded", apply_plan(planned.prepared, planned.plan), 0.0))
             for ranges in options.ranges:
                 say(f"training at {bits} bits, {ranges}")
                 began = time.perf_counter()
                 trained = train_quantized(
-                    planned.prepared, planned.placement, plan, training, preprocess=network.preprocess,
+                    planned.prepared, planned.placement, planned.plan, training, preprocess=network.preprocess,
                     ranges=ranges, gradients=options.gradients, alpha=options.alpha, epochs=1,
                     augment="crop-flip", seed=options.seed, threads=1, progress=False,
                 )  # fmt: skip
@@ -97,18 +93,6 @@ class Judge:
 def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def _with_bits(
-    prepared: ir.Model, placement: Placement, plan: QuantPlan, images: ImageSequence, bits: int
-) -> QuantPlan:
-    if bits == 8:
-        return plan
-    statistics = calibrate(prepared, placement.values, images)
-    few = dict.fromkeys(list(plan.weights)[1:-1], bits)
-    return plan_from(
-        prepared, placement, statistics, target=plan.target, method=plan.method, per_channel=True, weight_bits=few
-    )
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ import pytest
 import torch
 from edgelathe.compress.checkpoint import Epoch
 from edgelathe.compress.quantize.apply import apply_plan
-from edgelathe.compress.quantize.calibrate import calibrate
-from edgelathe.compress.quantize.plan import plan_from
-from edgelathe.compress.quantize.plan_file import Planned, plan_file
+from edgelathe.compress.quantize.builder import Builder, Planned, Scheme
 from edgelathe.compress.quantize.prepare import prepare
 from edgelathe.compress.quantize.qat import Trained, qat, train_quantized
 from edgelathe.compress.quantize.quantize import quantize
@@ -56,16 +54,9 @@ def inputs(data: Dataset) -> np.ndarray:
 
 def two_bits(path: Path, data: Dataset) -> Planned:
     """A plan that rounding alone does not survive."""
-    planned = plan_file(
-        path, inputs(data), target="x86-vnni", method="mse", per_channel=True, keep_float=(), pixels=None
-    )
-    statistics = calibrate(planned.prepared, planned.placement.values, inputs(data))
-    bits = dict.fromkeys(planned.plan.weights, 2)
-    plan = plan_from(
-        planned.prepared, planned.placement, statistics, target="x86-vnni", method="mse", per_channel=True,
-        weight_bits=bits,
-    )  # fmt: skip
-    return replace(planned, plan=plan)
+    builder = Builder(path, inputs(data), target="x86-vnni")
+    bits = dict.fromkeys(builder.planned(Scheme()).plan.weights, 2)
+    return builder.planned(Scheme(), weight_bits=bits)
 
 
 def learn(planned: Planned, data: Dataset, **settings: Any) -> Trained:
@@ -139,7 +130,7 @@ def test_it_writes_the_file_that_quantize_writes_with_other_numbers(
     assert trained.SerializeToString() != ptq.SerializeToString()
     assert result.quantized.audit.broken_promises == ()
     facts = {entry.key: entry.value for entry in trained.metadata_props}
-    assert facts["edgelathe.quantized"] == f"x86-vnni mse per-channel qat {ranges}"
+    assert facts["edgelathe.quantized"] == f"x86-vnni mse per-channel, trained with {ranges} ranges"
     assert result.summary().endswith(f"trained for 2 epochs to {result.training.test_accuracy:.2%}")
     assert result.as_dict()["test_accuracy"] == accuracy(tmp_path / "qat.onnx", blobs)
 

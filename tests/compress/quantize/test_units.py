@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import onnx
 import onnx_ir as ir
 import pytest
@@ -32,7 +34,7 @@ def test_units_of_more_nodes_still_cover_the_graph(named: tuple[ir.Model, set[st
     for least in (2, 3, 4, 9):
         found = units(model, WEIGHTED, absorbed, least=least)
         assert [name for unit in found for name in unit.nodes] == WEIGHTED
-        assert all(one.end == other.start for one, other in zip(found, found[1:], strict=False))
+        assert all(one.end == other.start for one, other in itertools.pairwise(found))
         assert (found[0].start, found[-1].end) == ("input", "logits")
         assert all(len(unit.nodes) >= least for unit in found[:-1])
 
