@@ -16,6 +16,7 @@ from .bench.doctor import Diagnosis
 from .bench.records import GateVerdict, GraphFacts, Report
 from .bench.table import gate_table, summary, verdict_line
 from .bench.units import in_bytes, in_count
+from .compress.quantize.coverage import coverage_summary
 from .compress.quantize.quantize import Quantized
 from .compress.quantize.searched import Searched
 from .compress.quantize.store_weights import StoredWeights
@@ -129,6 +130,8 @@ def print_quantized(result: Quantized, path: Path) -> None:
     """The verdict of `quantize`, then every operator that stays float, with its reason."""
     console = _console()
     console.print(Text.assemble((str(path), "bold"), f": {result.summary()}"))
+    if result.coverage:
+        console.print(coverage_summary(result.coverage), markup=False, highlight=False)
     left = [node for node in result.audit.nodes if node.kind == "float"]
     if left:
         table = Table(box=box.SIMPLE_HEAD)

@@ -41,7 +41,7 @@ def test_what_stays_float_is_listed_with_its_reason(capsys: pytest.CaptureFixtur
         NodePlan("[bold]soft", "Softmax", "float", "it has [no] int8 form"),
     )
     plan = QuantPlan.__new__(QuantPlan)
-    print_quantized(Quantized(plan, Audit("onnxruntime 1", nodes, ()), 5), Path("[b]x.onnx"))
+    print_quantized(Quantized(plan, Audit("onnxruntime 1", nodes, ()), (), 5), Path("[b]x.onnx"))
     out = capsys.readouterr().out
     assert "[b]x.onnx: 1 of 1 convolutions and 1 of 2 operators in int8" in " ".join(out.split())
     assert "[/conv]" not in out

@@ -34,6 +34,8 @@ INT8_OPERATORS = (
     "QLinearSoftmax",
     "NhwcMaxPool",
 )
+BEFORE_CODES = ("Pad", "Add")
+"""What a file does to its input before it is quantized (exact_pixels.py)."""
 MOVES_CODES = (*SAME_CODES, *CLAMPS, "NhwcMaxPool")
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 DYNAMIC = ("DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul")
@@ -138,6 +140,11 @@ def audit_file(path: Path) -> FileAudit:
     )
 
 
+def unaudited(planned: tuple[NodePlan, ...], runtime: str) -> Audit:
+    """The plan as it stands, for a runtime that cannot be asked."""
+    return Audit(f"planned for {runtime}, not audited", planned, ())
+
+
 def audit(model: Path | bytes, planned: tuple[NodePlan, ...], *, signed: bool = False) -> Audit:
     """Compare what `planned` promised with ONNX Runtime's optimised graph of the model, a file or its bytes.
 
@@ -193,6 +200,9 @@ def _survivors(graph: onnx.GraphProto) -> list[Survivor]:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     inputs, outputs = {value.name for value in graph.input}, {value.name for value in graph.output}
+    for node in graph.node:
+        if node.op_type in BEFORE_CODES and node.input[0] in inputs:
+            inputs.add(node.output[0])
     found = []
     for node in graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):

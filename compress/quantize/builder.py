@@ -96,7 +96,8 @@ class Builder:
     ) -> None:
         if target not in TARGETS:
             raise errors.unknown_choice("target", target, TARGETS)
-        self.model, self.images, self.target, self._pixels = model, images, target, pixels
+        self.model, self.images, self.target = model, images, target
+        self._pixels = pixels if TARGETS[target].runtime == "onnxruntime" else None
         self._on_progress = on_progress
         self.plain = prepare(model)
         self._graphs: dict[tuple[By | None, bool], ir.Model | None] = {(None, False): self.plain}

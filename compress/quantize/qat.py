@@ -31,7 +31,6 @@ from ..fit import check_fit
 from ..objective import CrossEntropy, Objective
 from ..schedule import Schedule
 from ..train import TrainResult, train
-from .audit import audit
 from .builder import Builder, Pixels, Scheme
 from .coverage import coverage
 from .imagechunks import Images, as_sliceable
@@ -39,7 +38,7 @@ from .int8_gradients import Gradients
 from .keep_float import check_keep_float
 from .placement import Placement
 from .plan import QuantPlan
-from .quantize import Quantized
+from .quantize import Quantized, audit_for
 from .quantized_graph import QuantizedGraph
 from .ranges import Method
 from .targets import TARGETS
@@ -125,7 +124,7 @@ def qat(
         seed=seed, threads=threads, state=state, on_epoch=on_epoch, progress=progress,
     )  # fmt: skip
     file = builder.file(trained.prepared, trained.plan, f"{scheme}, trained with {ranges} ranges")
-    audited = audit(file, trained.plan.nodes, signed=TARGETS[target].activations == "int8")
+    audited = audit_for(target, file, trained.plan)
     covered = coverage(planned.statistics, trained.plan.codes, lowest_code=TARGETS[target].lowest_code)
     write_atomic(Path(output), file, "the int8 model")
     return QatResult(Quantized(trained.plan, audited, covered, len(as_sliceable(images))), trained.training)

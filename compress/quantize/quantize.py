@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import write_atomic
-from .audit import Audit, audit
+from .audit import Audit, audit, unaudited
 from .bias_correction import Method as BiasMethod
 from .builder import Builder, Pixels, Rounding, Scheme
 from .coverage import Coverage, coverage, coverage_summary
@@ -88,7 +88,15 @@ def quantize(
     builder = Builder(Path(model), images, target=target, pixels=pixels, on_progress=on_progress)
     check_keep_float(builder.plain, keep_float, target=target)
     built = builder.build(scheme, keep_float=keep_float)
-    audited = audit(built.file, built.plan.nodes, signed=TARGETS[target].activations == "int8")
+    audited = audit_for(target, built.file, built.plan)
     covered = coverage(built.statistics, built.plan.codes, lowest_code=TARGETS[target].lowest_code)
     write_atomic(Path(output), built.file, "the int8 model")
     return Quantized(built.plan, audited, covered, len(as_sliceable(images)))
+
+
+def audit_for(target: str, file: bytes, plan: QuantPlan) -> Audit:
+    """What ONNX Runtime makes of the file, or the plan where the file is for another runtime."""
+    wants = TARGETS[target]
+    if wants.runtime != "onnxruntime":
+        return unaudited(plan.nodes, wants.runtime)
+    return audit(file, plan.nodes, signed=wants.activations == "int8")

@@ -34,9 +34,11 @@ Granularity = Literal["layers", "blocks", "network"]
 
 STEPS: dict[Granularity, int] = {"layers": 200, "blocks": 300, "network": 400}
 """Of each layer, of each block, in all: what a user gets who asks for nothing else."""
-BATCH = 32
-LR_ROUNDING, LR_BIAS = 0.01, 1e-3
-REGULARIZER = 0.3
+LEAST_BATCH, BATCH = 4, 32
+BATCH_ELEMENTS = 2**20
+"""Of a unit's output, enough for a step: large maps need few images, because every position is an example."""
+LR_ROUNDING, LR_BIAS = 0.1, 1e-3
+REGULARIZER = 1.0
 """Weight of the regularizer beside an error that nearest rounding makes 1."""
 CACHE_BYTES = 2**30
 """Fewer images are used where their activations at the ends of a unit would take more than this."""
@@ -162,7 +164,8 @@ class _Local:
                 {"params": biases, "lr": LR_BIAS * float(target.square().mean().sqrt())},
             ]
         )
-        batch = batch_size(self.prepared, min(BATCH, len(inputs)))
+        enough = max(LEAST_BATCH, min(BATCH, BATCH_ELEMENTS // target[0].numel()))
+        batch = batch_size(self.prepared, min(enough, len(inputs)))
         for step in range(self.steps):
             chosen = torch.randint(len(inputs), (batch,), generator=self.random)
             output = simulation.graph.run({start: inputs[chosen]}, collect=[end])[end]

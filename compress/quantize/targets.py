@@ -17,6 +17,8 @@ class Target:
     """Weights are int8 and symmetric on every target, activations have a zero point."""
 
     name: str
+    runtime: str = "onnxruntime"
+    """That the file is for; only ONNX Runtime is asked what it made of it, and only it is given pixels."""
     activations: Literal["uint8", "int8"] = "uint8"
     weight_max: int = 127
     """Largest weight code; -128 is never used, so that a weight and its negative are both representable."""
@@ -57,12 +59,14 @@ TARGETS: dict[str, Target] = {
     "arm64": Target("arm64", activations="int8"),
     "openvino": Target(
         "openvino",
+        runtime="openvino",
         on_codes=False,
         float_results=("Conv", "Gemm", "MatMul"),
         stays_float=dict.fromkeys(("Sigmoid", "HardSigmoid", "LeakyRelu", "Relu", "Clip", "Mul"), _JOINED_BY_OPENVINO),
     ),
     "litert": Target(
         "litert",
+        runtime="litert",
         activations="int8",
         on_codes=False,
         float_results=(),
