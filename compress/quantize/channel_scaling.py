@@ -154,5 +154,12 @@ def _along(factors: np.ndarray, weight: np.ndarray, node: ir.Node, *, reads: boo
 
 
 def _replace(model: ir.Model, node: ir.Node, position: int, array: np.ndarray) -> None:
-    name = f"{node.outputs[0].name}_{('weight', 'bias')[position - 1]}_scaled"
+    name = unused_name(model.graph, f"{node.outputs[0].name}_{('weight', 'bias')[position - 1]}_scaled")
     node.replace_input_with(position, add_initializer(model.graph, name, array.astype(np.float32)))
+
+
+def unused_name(graph: ir.Graph, name: str) -> str:
+    """`name`, with what it takes to differ from the initializers that are there."""
+    while name in graph.initializers:
+        name += "_"
+    return name

@@ -39,11 +39,11 @@ class _FakeQuantize(torch.autograd.Function):
         steps = x / scale
         rounded = steps.round()
         codes = rounded.clamp(ctx.low, ctx.high)
-        clipped = rounded != codes
-        for_x = gradient.masked_fill(clipped, 0.0) if ctx.needs_input_grad[0] else None
+        inside = rounded.eq_(codes)  # 1 or 0 in float32: products with a mask of bool would first convert it
+        for_x = gradient * inside if ctx.needs_input_grad[0] else None
         for_scale = None
         if ctx.needs_input_grad[1]:
-            slope = codes.sub_(steps.masked_fill_(clipped, 0.0)).mul_(gradient)
+            slope = codes.sub_(steps.mul_(inside)).mul_(gradient)
             for_scale = slope.sum_to_size(scale.shape).mul_(ctx.step_gradient)
         return for_x, for_scale, None, None, None
 

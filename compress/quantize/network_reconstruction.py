@@ -1,18 +1,16 @@
 """Bring the logits of the int8 network as close to the float ones as its scales and weights can.
 
 First the scales of values and of their channels and the zero points are learned (learned_scales.py), after sums were
-made exact where that is quieter (exact_sums.py). Then the weights move over the grids of the new plan, and the biases
-with them. Both by
+made exact where that is quieter (exact_sums.py). Then weights are rounded as each layer likes it best, and from there
+move over the grids of the new plan, and the biases with them. First and last by
 
-    sum over classes of w (quantized logits - float logits)^2,    w = softmax(float logits / their spread),
+    mean (quantized logits - float logits)^2 / mean (float logits)^2
 
 on cuts of the calibration images that are different in every step. No labels are used, so nothing is learned about the
 task but how to repeat the float network's answers.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import onnx_ir as ir
 import torch
@@ -24,6 +22,7 @@ from .adaround import FreeRounding
 from .exact_sums import share_scales, sums_to_share
 from .imagechunks import Sliceable, chunk_of
 from .learned_scales import LearnedScales
+from .local_reconstruction import Progress, first_images, reconstruct_parts
 from .noise_gains import noise_gains
 from .placement import Placement
 from .plan import QuantPlan
@@ -33,13 +32,12 @@ from .torch_graph import TorchGraph
 BATCH = 32
 SHARE_OF_SCALES, MOST_SCALE_STEPS = 0.25, 100
 """Of the steps, at most so many, learn scales; the rest learn weights."""
+LAYER_STEPS, LAYER_IMAGES = 100, 256
 WARMUP = 10
 LR_WEIGHT = 0.0114
 """In codes: about how far a weight moves in a step."""
 LR_BIAS = 3e-5
 BETAS = (0.9, 0.99)
-
-Progress = Callable[[int, int], None]
 
 
 def reconstruct_network(
@@ -61,10 +59,15 @@ def reconstruct_network(
     batch = batch_size(prepared, BATCH)
     teacher = TorchGraph(prepared).requires_grad_(False)
     for_scales = min(MOST_SCALE_STEPS, round(SHARE_OF_SCALES * steps))
-    done = 0
+    done, total = 0, steps + LAYER_STEPS * len(Simulation(prepared, plan).learnable)
+
+    def count_on(*_: int) -> None:
+        nonlocal done
+        done += 1
+        if on_progress:
+            on_progress(done, total)
 
     def learn(student: TorchGraph, optimizer: torch.optim.Optimizer, count: int) -> None:
-        nonlocal done
         peaks = [group["lr"] for group in optimizer.param_groups]
         for step in range(count):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -72,23 +75,25 @@ def reconstruct_network(
             x = _draw(images, batch, flip, random)
             with torch.no_grad():
                 wanted = teacher(x)
-            loss = contended_error(student(x), wanted)
+            loss = (student(x) - wanted).square().mean() / wanted.square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            done += 1
-            if on_progress:
-                on_progress(done, steps)
+            count_on()
 
     heard = noise_gains(teacher, plan.codes.keys(), _draw(images, batch, flip, random), random)
     shared = sums_to_share(prepared, placement, plan, heard)
     plan = share_scales(prepared, placement, plan, shared)
+    simulation = Simulation(prepared, plan)
     if for_scales:
-        simulation = Simulation(prepared, plan)
         scales = LearnedScales(prepared, placement, plan, shared, simulation)
         simulation.graph.on_value, simulation.graph.on_weight = scales.value, None
         learn(simulation.graph, scales.optimizer(), for_scales)
         prepared, plan = scales.result()
+    by_layer = first_images(prepared, images, LAYER_IMAGES)
+    prepared = reconstruct_parts(
+        prepared, plan, by_layer, granularity="layers", steps=LAYER_STEPS, seed=seed, on_progress=count_on
+    )
     simulation = Simulation(prepared, plan)
     simulation.learn(simulation.learnable, FreeRounding)
     weights = [rounding.v for rounding in simulation.roundings.values()]
@@ -97,20 +102,6 @@ def reconstruct_network(
     learn(simulation.graph, torch.optim.Adam(groups, betas=BETAS), steps - for_scales)
     simulation.settle(simulation.learnable)
     return simulation.to_ir(), plan
-
-
-def contended_error(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Squared relative error of `logits`, [N, classes, ...], in the classes that contend for the answer.
-
-    A class weighs as much as softmax(wanted / their spread) gives it, and what all classes are off by alike does not
-    count: neither can change which one is first.
-    """
-    weights = torch.softmax(wanted / wanted.std(1).mean().clamp(min=torch.finfo(torch.float32).tiny), 1)
-
-    def centred(x: Tensor) -> Tensor:
-        return x - (weights * x).sum(1, keepdim=True)
-
-    return (weights * centred(logits - wanted).square()).sum() / (weights * centred(wanted).square()).sum()
 
 
 def _draw(images: Sliceable, count: int, flip: bool, random: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ may be rounded in its own way. Biases stay float: their int32 grid is too fine t
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from ...models.onnx_graph import add_initializer
 from .adaround import FreeRounding, SoftRounding
 from .affine import LEVELS, affine
+from .channel_scaling import unused_name
 from .fake_quantize import fake_quantize
 from .plan import QuantPlan
 from .refusals import ELEMENTWISE, SAME_CODES
@@ -83,10 +85,10 @@ class Simulation(nn.Module):
             name = str(node.name)
             if name in self._nearest and name in self.learnable:
                 learned = self._nearest[name].numpy().copy()
-                node.replace_input_with(1, add_initializer(written.graph, f"{name}_rounded_weight", learned))
+                node.replace_input_with(1, _new(written, f"{name}_rounded_weight", learned))
                 if name in self.biases:
                     bias = self.biases[name].detach().numpy().copy()
-                    node.replace_input_with(2, add_initializer(written.graph, f"{name}_learned_bias", bias))
+                    node.replace_input_with(2, _new(written, f"{name}_learned_bias", bias))
         ir.passes.common.RemoveUnusedNodesPass()(written)
         return written
 
@@ -118,6 +120,10 @@ class Simulation(nn.Module):
             step, zero_point = affine(float(tensor.min()), float(tensor.max()))
             return fake_quantize(tensor, torch.tensor(step), -zero_point, LEVELS - 1 - zero_point)
         return self.biases.get(node, tensor) if position == 2 else tensor
+
+
+def _new(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
+    return add_initializer(model.graph, unused_name(model.graph, name), array)
 
 
 def _keeps_codes(op: str, inputs: tuple[str | None, ...], outputs: tuple[str, ...], plan: QuantPlan) -> bool:

