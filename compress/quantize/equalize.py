@@ -143,16 +143,11 @@ class _Layer:
     """int64 [parts, in]: groups of the input channels."""
 
     def shares(self, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Largest log (weight / largest weight of the layer) by group, float64 [groups], with exp(logs) applied.
-
-        Of the channels written, and of those read; -inf for all other groups.
-        """
+        """Largest weight / largest weight of the layer, with exp(logs) applied: [parts, out] of the channels written,
+        and [parts, in] of those read."""
         scaled = self.sizes * np.exp(logs[self.written])[:, :, None] * np.exp(-logs[self.read])[:, None, :]
-        written, read = np.zeros(len(logs)), np.zeros(len(logs))
-        np.maximum.at(written, self.written.ravel(), scaled.max(2).ravel())
-        np.maximum.at(read, self.read.ravel(), scaled.max(1).ravel())
-        with np.errstate(divide="ignore"):
-            return np.log(written / scaled.max()), np.log(read / scaled.max())
+        scaled /= scaled.max()
+        return scaled.max(2), scaled.max(1)
 
 
 def _layers(prepared: ir.Model, groups: ChannelGroups) -> list[_Layer]:
@@ -174,16 +169,25 @@ def _layers(prepared: ir.Model, groups: ChannelGroups) -> list[_Layer]:
 def _even_weights(layers: list[_Layer], free: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Sweep over the layers until both sides of every free group carry the same share."""
     logs = np.zeros(len(free))
-    members = [set(layer.written.ravel().tolist()) | set(layer.read.ravel().tolist()) for layer in layers]
-    turns = {frozenset(np.unique(layer.written[free[layer.written]]).tolist()): None for layer in layers}
+    members = [np.unique(np.concatenate([layer.written.ravel(), layer.read.ravel()])) for layer in layers]
+    turns: dict[bytes, tuple[np.ndarray, list[_Layer]]] = {}
+    for layer in layers:
+        turn = np.zeros(len(free), bool)
+        turn[layer.written] = free[layer.written]
+        if turn.any():
+            near = [other for other, own in zip(layers, members, strict=True) if turn[own].any()]
+            turns[turn.tobytes()] = np.flatnonzero(turn), near
     for _ in range(SWEEPS):
         before = logs.copy()
-        for turn in (np.array(sorted(turn), np.int64) for turn in turns if turn):
-            near = [layer.shares(logs) for layer, own in zip(layers, members, strict=True) if own & set(turn.tolist())]
-            written, read = (np.max(side, axis=0)[turn] for side in zip(*near, strict=True))
-            both = np.isfinite(written) & np.isfinite(read)
-            balanced = logs[turn[both]] + (read[both] - written[both]) / 2
-            logs[turn[both]] = np.clip(balanced, -np.log(LARGEST), np.log(limits[turn[both]]))
+        for turn, near in turns.values():
+            written, read = np.zeros(len(free)), np.zeros(len(free))
+            for layer in near:
+                of_written, of_read = layer.shares(logs)
+                np.maximum.at(written, layer.written, of_written)
+                np.maximum.at(read, layer.read, of_read)
+            both = turn[(written[turn] > 0.0) & (read[turn] > 0.0)]
+            balanced = logs[both] + np.log(read[both] / written[both]) / 2
+            logs[both] = np.clip(balanced, -np.log(LARGEST), np.log(limits[both]))
         if np.abs(logs - before).max() < CONVERGED:
             break
     return np.exp(logs)

@@ -179,7 +179,9 @@ def test_a_graph_that_holds_every_channel_says_so(save: Callable[[onnx.ModelProt
       s = Sigmoid (c0)
     }"""
     prepared = prepare(save(uneven(0, 1.0, text)))
-    assert plan_equalization(prepared, by="weights").summary() == "no channel can be scaled without changing the function"
+    assert (
+        plan_equalization(prepared, by="weights").summary() == "no channel can be scaled without changing the function"
+    )
     assert np.array_equal(run(equalize(prepared, by="weights"), x), run(prepared, x))
 
 
