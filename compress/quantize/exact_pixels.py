@@ -10,6 +10,7 @@ average. The border is padded before, where zero still means the average pixel o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -124,5 +125,5 @@ def _before(convolution: ir.Node, node: ir.Node, *, like: ir.Value) -> ir.Value:
     assert convolution.graph is not None
     convolution.graph.insert_before(convolution, node)
     output = node.outputs[0]
-    output.name, output.type, output.shape = f"{node.name}_output", like.type, like.shape
+    output.name, output.type, output.shape = f"{node.name}_output", copy.copy(like.type), like.shape
     return output

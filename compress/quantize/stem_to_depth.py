@@ -9,6 +9,8 @@ often; over twelve, with half the rows, seldom, which is worth the zeros that it
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import onnx_ir as ir
 
@@ -40,7 +42,7 @@ def stem_to_depth(model: ir.Model, name: str) -> bool:
         return False
     fold = ir.Node("", "SpaceToDepth", [image], [ir.AttrInt64("blocksize", 2)], name=f"{name}_to_depth")
     folded = fold.outputs[0]
-    folded.name, folded.type = f"{name}_in_depth", image.type
+    folded.name, folded.type = f"{name}_in_depth", copy.copy(image.type)
     folded.shape = ir.Shape([batch, 4 * channels, height // 2, width // 2])
     assert convolution.graph is not None
     convolution.graph.insert_before(convolution, fold)
