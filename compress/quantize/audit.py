@@ -15,6 +15,7 @@ import onnxruntime
 
 from ... import errors
 from ...models.onnx_file import load_onnx
+from .exact_pixels import GAIN, OFFSET, PADDING
 from .float_reasons import Wiring, mixed_types, why_float
 from .placement import NodePlan
 from .refusals import CLAMPS, SAME_CODES
@@ -154,7 +155,7 @@ def audit(model: Path | bytes, planned: tuple[NodePlan, ...], *, signed: bool = 
     """
     graph = optimised_graph(model, signed=signed)
     made_of = _made_of(graph)
-    nodes = tuple(_verified(node, made_of) for node in planned)
+    nodes = tuple(_verified(node, made_of) for node in planned if node.name not in (PADDING, GAIN, OFFSET))
     return Audit(_runtime(), nodes, tuple(_survivors(graph)))
 
 

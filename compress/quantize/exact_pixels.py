@@ -22,8 +22,9 @@ PIXELS = "pixels"
 """Name of the value that holds them, float32 -c..255 - c."""
 CENTER = "edgelathe.pixel_center"
 """Key of the model's metadata that holds c."""
-GAIN, OFFSET = "pixels_gain", "pixels_offset"
-"""Names of the two nodes that turn normalised inputs back into pixels: x * gain + offset - c."""
+PADDING, GAIN, OFFSET = "pixels_pad", "pixels_gain", "pixels_offset"
+"""Names of the nodes that pad inputs and turn them back into pixels, x * gain + offset - c: the quantizer of the input
+does what they do."""
 SAFE_FRACTION = 0.48
 """Of a step; inputs come within 1e-4 of a step of their pixels."""
 
@@ -113,7 +114,7 @@ def _pad(model: ir.Model, convolution: ir.Node, image: ir.Value, padding: list[i
         model.graph, "pixels_padding", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
     )
     convolution.attributes["pads"] = ir.AttrInt64s("pads", [0, 0, 0, 0])
-    padded = _before(convolution, ir.Node("", "Pad", [image, amounts], name="pixels_pad"), like=image)
+    padded = _before(convolution, ir.Node("", "Pad", [image, amounts], name=PADDING), like=image)
     batch, channels, height, width = image.shape or (None,) * 4
     if isinstance(height, int) and isinstance(width, int):
         padded.shape = ir.Shape([batch, channels, height + top + bottom, width + left + right])
