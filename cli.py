@@ -162,8 +162,8 @@ def quantize(
         str | None, typer.Option(help="Scale channels to one range: by their weights or activations.")
     ] = None,
     correct_bias: Annotated[
-        str | None, typer.Option(help="Take mean errors out of biases: analytic or empirical.")
-    ] = None,
+        str, typer.Option(help="Take mean errors of channels out of their biases: empirical, analytic or none.")
+    ] = "empirical",
     rounding: Annotated[
         str, typer.Option(help="nearest, or learned in minutes: layers, blocks or network.")
     ] = "nearest",

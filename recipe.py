@@ -115,7 +115,7 @@ class Quantize(Section):
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()
     equalize: Literal["weights", "activations"] | None = None
-    correct_bias: Literal["analytic", "empirical"] | None = None
+    correct_bias: Literal["empirical", "analytic", "none"] = "empirical"
     rounding: Literal["nearest", "layers", "blocks", "network"] = "nearest"
     max_accuracy_drop: float | None = Field(default=None, ge=0)
     """Points; given, schemes are searched and operators kept in float until it holds."""

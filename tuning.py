@@ -13,9 +13,9 @@ from .bench.environment import environment
 from .bench.latency import measure_latency
 from .bench.paired import paired_interval
 from .bench.profile import profile
-from .compress.quantize.bias_correction import Method as BiasMethod
-from .compress.quantize.builder import Rounding, Scheme
+from .compress.quantize.builder import Rounding
 from .compress.quantize.equalize import By
+from .compress.quantize.quantize import CorrectBias, scheme_of
 from .compress.quantize.ranges import Method
 from .compress.quantize.search import SCHEMES, search_precision
 from .compress.quantize.searched import Probes, Searched
@@ -46,10 +46,10 @@ def tune_file(
     target: str = "x86-vnni",
     method: Method = "mse",
     per_channel: bool = True,
-    equalize: By | None = None,
-    correct_bias: BiasMethod | None = None,
-    rounding: Rounding = "nearest",
     keep_float: Sequence[str] = (),
+    equalize: By | None = None,
+    correct_bias: CorrectBias = "empirical",
+    rounding: Rounding = "nearest",
     say: Callable[[str], None] = lambda _: None,
 ) -> Searched:
     """`search_precision` with accuracy counted on `judged` and latency measured against `model`, one thread each.
@@ -63,7 +63,7 @@ def tune_file(
         files = {"float": model, "int8": path}
         return measure_latency(files, reference="float", seconds=LATENCY_SECONDS)["int8"].ratio
 
-    own = Scheme(method, per_channel, equalize, correct_bias, rounding)
+    own = scheme_of(method, per_channel, equalize, correct_bias, rounding)
     result = search_precision(
         model,
         output,

@@ -77,7 +77,7 @@ def quantize(
     per_channel: bool = True,
     keep_float: Sequence[str] = (),
     equalize: str | None = None,
-    correct_bias: str | None = None,
+    correct_bias: str = "empirical",
     rounding: str = "nearest",
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,

@@ -130,7 +130,7 @@ def _quantize_value(
     if producer is not None and producer in on_codes:
         quantized = value
         quantized.name = f"{name}_quantized"
-        quantized.dtype = ir.DataType.from_numpy(target.code_type)
+        quantized.type = ir.TensorType(ir.DataType.from_numpy(target.code_type))
     else:
         if is_output:
             value.name = f"{name}_float"
@@ -185,7 +185,7 @@ def _clamp_codes(model: ir.Model, node: ir.Node, plan: QuantPlan, target: Target
     ]
     clamp = ir.Node("", "Clip", [node.inputs[0], *bounds], name=node.name)
     clamp.outputs[0].name, clamp.outputs[0].shape = node.outputs[0].name, node.outputs[0].shape
-    clamp.outputs[0].dtype = ir.DataType.from_numpy(target.code_type)
+    clamp.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(target.code_type))
     assert node.graph is not None
     ir.convenience.replace_nodes_and_values(
         node.graph, node, [node], [clamp], [node.outputs[0]], [clamp.outputs[0]]

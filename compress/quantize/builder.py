@@ -18,7 +18,7 @@ from .calibrate import calibrate
 from .equalize import By, equalizable, equalize
 from .exact_pixels import PIXELS, exact_pixels
 from .histogram import Histogram
-from .imagechunks import Images
+from .imagechunks import Images, Spread, as_sliceable
 from .placement import Placement, int8_nodes, place
 from .plan import QuantPlan, plan_from
 from .prepare import prepare
@@ -27,6 +27,8 @@ from .stem_to_depth import stem_to_depth
 from .targets import TARGETS
 
 Pixels = tuple[Sequence[float], Sequence[float]]
+BIAS_IMAGES = 128
+"""Of the calibration images, how many mean errors are taken from: a mean needs fewer than a range."""
 Rounding = Literal["nearest", "layers", "blocks", "network"]
 
 
@@ -121,7 +123,7 @@ class Builder:
             repaired = correct_bias(
                 repaired,
                 plan,
-                self.images,
+                Spread(as_sliceable(self.images), BIAS_IMAGES),
                 method=scheme.correct_bias,
                 reference=prepared,
                 on_progress=self._on_progress,

@@ -42,6 +42,20 @@ class _Batches:
         return joined[start - offset : stop - offset]
 
 
+class Spread:
+    """At most `count` of many images, evenly spread over them."""
+
+    def __init__(self, images: Sliceable, count: int) -> None:
+        self._images = images
+        self._chosen = np.arange(min(count, len(images))) * len(images) // max(1, min(count, len(images)))
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, cut: slice) -> np.ndarray:
+        return np.concatenate([self._images[int(at) : int(at) + 1] for at in self._chosen[cut]])
+
+
 def as_sliceable(images: Images) -> Sliceable:
     return _Batches(images) if isinstance(images, list | tuple) else cast(Sliceable, images)
 

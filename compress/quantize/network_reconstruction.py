@@ -119,9 +119,5 @@ def _draw(images: Sliceable, count: int, flip: bool, random: torch.Generator) ->
     padded = F.pad(batch, (right, right, down, down), mode="reflect")
     tops = torch.randint(2 * down + 1, (len(batch),), generator=random).tolist()
     lefts = torch.randint(2 * right + 1, (len(batch),), generator=random).tolist()
-    return torch.stack(
-        [
-            image[:, top : top + height, left : left + width]
-            for image, top, left in zip(padded, tops, lefts, strict=True)
-        ]
-    )
+    cuts = zip(padded, tops, lefts, strict=True)
+    return torch.stack([image[:, top : top + height, left : left + width] for image, top, left in cuts])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+from ... import errors
 from ...files import write_atomic
 from .audit import Audit, audit, unaudited
-from .bias_correction import Method as BiasMethod
 from .builder import Builder, Pixels, Rounding, Scheme
 from .coverage import Coverage, coverage, coverage_summary
 from .equalize import By
@@ -18,6 +18,8 @@ from .keep_float import check_keep_float
 from .plan import QuantPlan
 from .ranges import Method
 from .targets import TARGETS
+
+CorrectBias = Literal["empirical", "analytic", "none"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def quantize(
     per_channel: bool = True,
     keep_float: Sequence[str] = (),
     equalize: By | None = None,
-    correct_bias: BiasMethod | None = None,
+    correct_bias: CorrectBias = "empirical",
     rounding: Rounding = "nearest",
     pixels: Pixels | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -74,7 +76,8 @@ def quantize(
     method       -- how activation ranges are chosen (`METHODS`).
     keep_float   -- nodes, or values that they compute, that must stay float.
     equalize     -- scale channels so that one range fits them all, by their weights or activations (Nagel et al. 2019).
-    correct_bias -- take the mean error of every channel out of its bias: computed, or measured (Nagel et al. 2019).
+    correct_bias -- take the mean error of every channel out of its bias, "empirical": measured, or "analytic":
+                    computed from mean inputs (Nagel et al. 2019).
     rounding     -- "nearest", or learned in PyTorch by layers, blocks or the network (Nagel et al. 2020, Li et al.
                     2021; reconstruct.py).
     pixels       -- (mean, std) per channel that pixels / 255 are normalised by; where it is known, the first
@@ -84,7 +87,7 @@ def quantize(
     Raises EdgeLatheError for unreadable models, unknown words and nodes, unusable images, nodes in `keep_float` that
     stay float anyway, and models in which nothing can run in int8.
     """
-    scheme = Scheme(method, per_channel, equalize, correct_bias, rounding)
+    scheme = scheme_of(method, per_channel, equalize, correct_bias, rounding)
     builder = Builder(Path(model), images, target=target, pixels=pixels, on_progress=on_progress)
     check_keep_float(builder.plain, keep_float, target=target)
     built = builder.build(scheme, keep_float=keep_float)
@@ -92,6 +95,15 @@ def quantize(
     covered = coverage(built.statistics, built.plan.codes, lowest_code=TARGETS[target].lowest_code)
     write_atomic(Path(output), built.file, "the int8 model")
     return Quantized(built.plan, audited, covered, len(as_sliceable(images)))
+
+
+def scheme_of(
+    method: Method, per_channel: bool, equalize: By | None, correct_bias: CorrectBias, rounding: Rounding
+) -> Scheme:
+    """The scheme behind the words of a user. Raises EdgeLatheError for those that are not known."""
+    if correct_bias not in get_args(CorrectBias):
+        raise errors.unknown_choice("correct_bias", correct_bias, get_args(CorrectBias))
+    return Scheme(method, per_channel, equalize, None if correct_bias == "none" else correct_bias, rounding)
 
 
 def audit_for(target: str, file: bytes, plan: QuantPlan) -> Audit:

@@ -26,7 +26,7 @@ from .plan import QuantPlan
 
 Granularity = Literal["layers", "blocks", "network"]
 
-STEPS: dict[Granularity, int] = {"layers": 200, "blocks": 300, "network": 400}
+STEPS: dict[Granularity, int] = {"layers": 150, "blocks": 200, "network": 300}
 """Of each layer, of each block, in all: what a user gets who asks for nothing else."""
 
 

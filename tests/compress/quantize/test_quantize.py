@@ -154,7 +154,7 @@ def test_metadata_survives_and_names_the_parent(residual: onnx.ModelProto, save,
     quantize(save(residual), tmp_path / "int8.onnx", images(4, (3, 8, 8), seed=1))
     properties = {entry.key: entry.value for entry in onnx.load(tmp_path / "int8.onnx").metadata_props}
     assert properties["edgelathe.mean"] == "[0.5]"
-    assert properties["edgelathe.quantized"] == "x86-vnni mse per-channel"
+    assert properties["edgelathe.quantized"] == "x86-vnni mse, per-channel, empirical bias correction"
     assert len(properties["edgelathe.parent_sha256"]) == 64
 
 
