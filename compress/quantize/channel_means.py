@@ -30,7 +30,7 @@ def mean_of_channels(model: ir.Model, value: ir.Value, dimensions: int) -> ir.Va
 
 
 def append(
-    model: ir.Model, op: str, inputs: Sequence[ir.Value], name: str, attributes: Sequence[ir.Attr] = ()
+    model: ir.Model, op: str, inputs: Sequence[ir.Value | None], name: str, attributes: Sequence[ir.Attr] = ()
 ) -> ir.Value:
     """The float32 result, called `name`, of a new node at the graph's end."""
     node = ir.Node("", op, inputs, attributes, name=name)
@@ -54,7 +54,7 @@ def average_over_images(
     model.graph.outputs.clear()
     model.graph.outputs.extend(means)
     model.graph.sort()
-    session = _session(model)
+    session = session_of(model)
     sums = [np.zeros(1) for _ in means]
     for start in range(0, len(source), size):
         batch = chunk_of(source, start, size)
@@ -72,7 +72,7 @@ def _largest(model: ir.Model) -> str:
     return str(max((value for node in model.graph for value in node.outputs), key=size).name)
 
 
-def _session(model: ir.Model) -> onnxruntime.InferenceSession:
+def session_of(model: ir.Model) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

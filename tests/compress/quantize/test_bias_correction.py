@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from edgelathe.compress.quantize.apply import apply_plan
-from edgelathe.compress.quantize.bias_correction import Method, correct_bias
+from edgelathe.compress.quantize.bias_correction import Method, _sums_to_put_right, correct_bias
 from edgelathe.compress.quantize.calibrate import calibrate
 from edgelathe.compress.quantize.placement import place
 from edgelathe.compress.quantize.plan import QuantPlan, WeightCodes, plan_from
@@ -186,3 +186,27 @@ def test_images_that_are_not_finite_are_refused(prepared: ir.Model, x: np.ndarra
     bad[7, 0, 0, 0] = np.nan
     with pytest.raises(EdgeLatheError, match="7"):
         correct_bias(prepared, plan, bad, method="empirical")
+
+
+def test_a_residual_sum_ends_with_the_mean_of_the_float_one(save: Callable[[onnx.ModelProto], object]) -> None:
+    text = """residual (float[N,3,8,8] input) => (float[N,8,8,8] s2) {
+      c0 = Conv <pads = [1,1,1,1]> (input, w0, b0)
+      r0 = Relu (c0)
+      c1 = Conv <pads = [1,1,1,1]> (r0, w1)
+      s1 = Add (c1, r0)
+      c2 = Conv (s1, w2)
+      c3 = Conv (s1, w3)
+      s2 = Add (c3, c2)
+    }"""
+    shapes = {"w0": (8, 3, 3, 3), "b0": (8,), "w1": (8, 8, 3, 3), "w2": (8, 8, 1, 1), "w3": (8, 8, 1, 1)}
+    prepared, x = prepare(save(model_from_text(text, shapes, seed=4))), images(32, (3, 8, 8), seed=5)  # type: ignore[arg-type]
+    assert _sums_to_put_right(prepared, [str(node.name) for node in prepared.graph]) == {
+        named(prepared, "c1"): (named(prepared, "s1"), 1),
+        named(prepared, "c3"): (named(prepared, "s2"), 1),
+    }
+    plan, wanted = coarse_plan(prepared, x), run(prepared, x)
+
+    def mean_error(model: ir.Model) -> float:
+        return float(np.abs((run(apply_plan(model, plan), x) - wanted).mean((0, 2, 3))).max())
+
+    assert mean_error(correct_bias(prepared, plan, x, method="empirical")) < 0.1 * mean_error(prepared)
