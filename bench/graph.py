@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..files import sha256_file
 from ..models.onnx_file import OnnxFile, read_onnx
+from .layout_tricks import counted_taps
 from .lifetimes import activation_peak
 from .macs import NodeMacs, count_macs
 from .parameters import count_bytes, count_ops, count_parameters
@@ -30,8 +31,9 @@ def inspect_graph(path: Path, *, input_shapes: Mapping[str, Sequence[int]] | Non
     outputs = {value.name: declared_shape(value) for value in model.graph.output}
     parameters, stored = count_parameters(model), count_bytes(model)
     batch, meaning = fix_inputs(path, model, input_shapes)
+    taps = counted_taps(model.graph)
     types = infer_types(model, meaning)
-    nodes, notes = count_macs(model.graph, types)
+    nodes, notes = count_macs(model.graph, types, taps)
     peak, peak_notes = activation_peak(model.graph, types)
     if batch > 1:
         peak_notes.append(f"the activation peak is that of the file's fixed batch of {batch}")
@@ -58,7 +60,8 @@ def macs_by_node(path: Path, *, input_shapes: Mapping[str, Sequence[int]] | None
     batch)."""
     file = read_onnx(path)
     _, meaning = fix_inputs(path, file.model, input_shapes)
-    return tuple(count_macs(file.model.graph, infer_types(file.model, meaning))[0])
+    taps = counted_taps(file.model.graph)
+    return tuple(count_macs(file.model.graph, infer_types(file.model, meaning), taps)[0])
 
 
 def _hash(file: OnnxFile) -> str:

@@ -14,27 +14,29 @@ import onnx
 import onnx.numpy_helper
 
 _FILLS = ("Pad", "SpaceToDepth")
+_CODES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 
 
-def counted_taps(
-    node: onnx.NodeProto,
-    producers: Mapping[str, onnx.NodeProto],
-    initializers: Mapping[str, onnx.TensorProto],
-) -> int | None:
-    """Multiplications per output element of a Conv behind such a rewrite; None for any other operator."""
-    if node.op_type != "Conv":
-        return None
-    weight = initializers.get(_behind_dequantize(node.input[1], producers))
-    if weight is None or len(weight.dims) != 4:
-        return None
-    if _selects_by_shape(node, weight):
-        taken = onnx.numpy_helper.to_array(weight).reshape(weight.dims[0], -1)
-        if (np.count_nonzero(taken, axis=1) <= 1).all() and len(np.unique(taken[taken != 0])) == 1:
-            return 0
-    source = producers.get(_behind_dequantize(node.input[0], producers))
-    if source is None or source.op_type not in _FILLS:
-        return None
-    return int(np.count_nonzero(onnx.numpy_helper.to_array(weight).any(axis=0)))
+def counted_taps(graph: onnx.GraphProto) -> dict[str, int]:
+    """Multiplications per output element of the int8 convolutions behind such a rewrite, by the name of their output.
+
+    Reads the codes of weights, so it must come before anything drops them from memory.
+    """
+    producers = {name: node for node in graph.node for name in node.output}
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    found: dict[str, int] = {}
+    for node in graph.node:
+        codes = initializers.get(_behind_dequantize(node.input[1], producers)) if node.op_type == "Conv" else None
+        if codes is None or codes.data_type not in _CODES or len(codes.dims) != 4 or not codes.raw_data:
+            continue
+        source = producers.get(_behind_dequantize(node.input[0], producers))
+        if _selects_by_shape(node, codes):
+            taken = onnx.numpy_helper.to_array(codes).reshape(codes.dims[0], -1)
+            if (np.count_nonzero(taken, axis=1) <= 1).all() and len(np.unique(taken[taken != 0])) == 1:
+                found[node.output[0]] = 0
+        elif source is not None and source.op_type in _FILLS:
+            found[node.output[0]] = int(np.count_nonzero(onnx.numpy_helper.to_array(codes).any(axis=0)))
+    return found
 
 
 def _selects_by_shape(node: onnx.NodeProto, weight: onnx.TensorProto) -> bool:

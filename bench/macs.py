@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import onnx
 
 from ..models.onnx_file import subgraphs
-from .layout_tricks import counted_taps
 from .shapes import TensorType
 
 INT8_TYPES = frozenset(
@@ -68,14 +67,15 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             yield from all_nodes(inner)
 
 
-def count_macs(graph: onnx.GraphProto, types: Mapping[str, TensorType]) -> tuple[list[NodeMacs], list[str]]:
+def count_macs(
+    graph: onnx.GraphProto, types: Mapping[str, TensorType], taps: Mapping[str, int] | None = None
+) -> tuple[list[NodeMacs], list[str]]:
     """MACs per operator at the batch size that `types` was made for, and notes on what could not be counted.
 
     Padding counts as work, as in the published figures; additions of a bias do not, nor do multiplications by zeros
-    that a quantizer added for its kernels (layout_tricks.py).
+    that a quantizer added for its kernels: `taps` counts such convolutions (layout_tricks.py).
     """
     producers = {name: node for node in all_nodes(graph) for name in node.output}
-    initializers = {tensor.name: tensor for tensor in graph.initializer}
     counted: list[NodeMacs] = []
     notes: list[str] = []
     for node in all_nodes(graph):
@@ -88,9 +88,8 @@ def count_macs(graph: onnx.GraphProto, types: Mapping[str, TensorType]) -> tuple
             name = node.name or node.output[0]
             notes.append(f'MACs of {node.op_type} "{name}" are not counted: its shapes are unknown')
             continue
-        taps = counted_taps(node, producers, initializers)
-        if taps is not None:
-            macs = types[node.output[0]].elements * taps
+        if taps is not None and node.output[0] in taps:
+            macs = types[node.output[0]].elements * taps[node.output[0]]
         counted.append(NodeMacs(node.name or node.output[0], node.op_type, macs, _int8(node, producers, types)))
     if any(True for node in graph.node for _ in subgraphs(node)):
         notes.append("operators inside If, Loop and Scan are counted once")
