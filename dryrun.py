@@ -132,7 +132,8 @@ def _quantize_steps(recipe: Recipe, data: Dataset, path: Path, folder: Path, pre
     for stage in recipe.stages:
         if isinstance(stage, Quantize | Qat):
             images = ImageSequence(data.calibration(CALIBRATION_IMAGES, recipe.seed).x, preprocess)
-            quantize(path, folder / "int8.onnx", images, **_ptq_keys(stage))
+            pixels = (preprocess.mean, preprocess.std)
+            quantize(path, folder / "int8.onnx", images, pixels=pixels, **_ptq_keys(stage))
             steps.append(_file_step(_describe(stage), folder / "int8.onnx"))
         elif isinstance(stage, StoreWeights):
             store_weights(
@@ -143,10 +144,10 @@ def _quantize_steps(recipe: Recipe, data: Dataset, path: Path, folder: Path, pre
 
 
 def _ptq_keys(stage: Quantize | Qat) -> dict[str, Any]:
-    """What `quantize` takes of a stage that searches or trains besides: neither changes the size of the file."""
+    """What `quantize` takes of a stage that searches, learns or trains besides: none changes the size of the file."""
     keys = {key: value for key, value in stage_keys(stage).items() if key in Quantize.model_fields}
     keys["keep_float"] = read_keep_float(stage.keep_float)
-    return {key: value for key, value in keys.items() if key not in SEARCH_KEYS}
+    return {key: value for key, value in keys.items() if key not in SEARCH_KEYS} | {"rounding": "nearest"}
 
 
 def _file_step(what: str, path: Path) -> Step:

@@ -13,7 +13,7 @@ from .imagechunks import Images, as_sliceable, check_images, chunk_of, chunk_siz
 
 Progress = Callable[[int, int], None]
 
-CHUNK_BYTES = 32 * 2**20
+CHUNK_BYTES = 4 * 2**20
 """As many images run at a time as keep the largest activation below this size, and at least one."""
 AXES_ARE_INPUTS = 18
 """The opset from which ReduceMean takes its axes as an input."""
