@@ -165,7 +165,7 @@ def quantize(
         str, typer.Option(help="Take mean errors of channels out of their biases: empirical, analytic or none.")
     ] = "empirical",
     rounding: Annotated[
-        str, typer.Option(help="nearest, or learned in minutes: layers, blocks or network.")
+        str, typer.Option(help="nearest, compensated, or learned in minutes: layers, blocks or network.")
     ] = "nearest",
     seed: Seed = 0,
     as_json: Json = False,

@@ -116,7 +116,7 @@ class Quantize(Section):
     keep_float: tuple[str, ...] = ()
     equalize: Literal["weights", "activations"] | None = None
     correct_bias: Literal["empirical", "analytic", "none"] = "empirical"
-    rounding: Literal["nearest", "layers", "blocks", "network"] = "nearest"
+    rounding: Literal["nearest", "compensated", "layers", "blocks", "network"] = "nearest"
     max_accuracy_drop: float | None = Field(default=None, ge=0)
     """Points; given, schemes are searched and operators kept in float until it holds."""
     minutes: float = Field(default=10.0, gt=0)

@@ -118,9 +118,7 @@ def _dequantized(
     return node.outputs[0]
 
 
-def _quantize_value(
-    model: ir.Model, value: ir.Value, codes: Codes, on_codes: set[ir.Node], target: Target
-) -> None:
+def _quantize_value(model: ir.Model, value: ir.Value, codes: Codes, on_codes: set[ir.Node], target: Target) -> None:
     scale = add_initializer(model.graph, f"{value.name}_scale", np.array(codes.scale, np.float32))
     zero_point = add_initializer(model.graph, f"{value.name}_zero_point", np.array(codes.zero_point, target.code_type))
     readers = list(value.uses())
@@ -187,9 +185,7 @@ def _clamp_codes(model: ir.Model, node: ir.Node, plan: QuantPlan, target: Target
     clamp.outputs[0].name, clamp.outputs[0].shape = node.outputs[0].name, node.outputs[0].shape
     clamp.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(target.code_type))
     assert node.graph is not None
-    ir.convenience.replace_nodes_and_values(
-        node.graph, node, [node], [clamp], [node.outputs[0]], [clamp.outputs[0]]
-    )
+    ir.convenience.replace_nodes_and_values(node.graph, node, [node], [clamp], [node.outputs[0]], [clamp.outputs[0]])
 
 
 def _all_values(model: ir.Model) -> list[ir.Value]:

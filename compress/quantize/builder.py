@@ -15,6 +15,7 @@ from .apply import apply_plan
 from .bias_correction import Method as BiasMethod
 from .bias_correction import correct_bias
 from .calibrate import calibrate
+from .compensated_rounding import compensate_rounding
 from .equalize import By, equalizable, equalize
 from .exact_pixels import PIXELS, exact_pixels
 from .histogram import Histogram
@@ -27,9 +28,15 @@ from .stem_to_depth import stem_to_depth
 from .targets import TARGETS
 
 Pixels = tuple[Sequence[float], Sequence[float]]
+Rounding = Literal["nearest", "compensated", "layers", "blocks", "network"]
+ROUNDED: dict[Rounding, str] = {
+    "compensated": "compensated rounding",
+    "layers": "rounding learned by layers",
+    "blocks": "rounding learned by blocks",
+    "network": "rounding learned by the network",
+}
 BIAS_IMAGES = 128
 """Of the calibration images, how many mean errors are taken from: a mean needs fewer than a range."""
-Rounding = Literal["nearest", "layers", "blocks", "network"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Scheme:
     """What channels are scaled by before anything is quantized; None leaves them."""
     correct_bias: BiasMethod | None = None
     rounding: Rounding = "nearest"
-    """Whether codes of weights are the nearest, or learned: layer by layer, block by block, or all at once."""
+    """Whether codes of weights are the nearest, make up for each other's errors, or are learned in PyTorch."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -56,7 +63,7 @@ class Scheme:
         words = [self.method, "per-channel" if self.per_channel else "per-tensor"]
         words += [f"equalized by {self.equalize}"] if self.equalize else []
         words += [f"{self.correct_bias} bias correction"] if self.correct_bias else []
-        words += [f"rounding learned by {self.rounding}"] if self.rounding != "nearest" else []
+        words += [ROUNDED[self.rounding]] if self.rounding != "nearest" else []
         return ", ".join(words) if len(words) > 2 else " ".join(words)
 
 
@@ -112,7 +119,9 @@ class Builder:
         planned = self.planned(scheme, keep_float=keep_float, weight_bits=weight_bits)
         prepared, placement, plan = planned.prepared, planned.placement, planned.plan
         repaired = prepared
-        if scheme.rounding != "nearest":
+        if scheme.rounding == "compensated":
+            repaired = compensate_rounding(prepared, plan, self.images, on_progress=self._on_progress)
+        elif scheme.rounding != "nearest":
             from .reconstruct import reconstruct
 
             learned = reconstruct(

@@ -110,9 +110,7 @@ def _padding(convolution: ir.Node) -> list[int] | None:
 
 def _pad(model: ir.Model, convolution: ir.Node, image: ir.Value, padding: list[int]) -> ir.Value:
     top, left, bottom, right = padding
-    amounts = add_initializer(
-        model.graph, "pixels_padding", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
-    )
+    amounts = add_initializer(model.graph, "pixels_padding", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
     convolution.attributes["pads"] = ir.AttrInt64s("pads", [0, 0, 0, 0])
     padded = _before(convolution, ir.Node("", "Pad", [image, amounts], name=PADDING), like=image)
     batch, channels, height, width = image.shape or (None,) * 4

@@ -78,8 +78,9 @@ def quantize(
     equalize     -- scale channels so that one range fits them all, by their weights or activations (Nagel et al. 2019).
     correct_bias -- take the mean error of every channel out of its bias, "empirical": measured, or "analytic":
                     computed from mean inputs (Nagel et al. 2019).
-    rounding     -- "nearest", or learned in PyTorch by layers, blocks or the network (Nagel et al. 2020, Li et al.
-                    2021; reconstruct.py).
+    rounding     -- "nearest", "compensated" (codes make up for each other's errors; compensated_rounding.py), or
+                    learned in PyTorch by layers, blocks or the network (Nagel et al. 2020, Li et al. 2021;
+                    reconstruct.py).
     pixels       -- (mean, std) per channel that pixels / 255 are normalised by; where it is known, the first
                     convolution reads the pixels themselves (exact_pixels.py).
     on_progress  -- called with (done, total) of each long step.

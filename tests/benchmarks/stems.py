@@ -1,6 +1,6 @@
 """A strided first convolution in int8, as it is and folded into depth (compress/quantize/stem_to_depth.py).
 
-    python -m tests.benchmarks.stems
+python -m tests.benchmarks.stems
 """
 
 from __future__ import annotations
