@@ -36,7 +36,7 @@ ROUNDED: dict[Rounding, str] = {
     "network": "rounding learned by the network",
 }
 BIAS_IMAGES = 128
-"""Of the calibration images, how many mean errors are taken from: a mean needs fewer than a range."""
+"""Of the calibration images, how many means and moments are taken from: they need fewer than a range."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class Builder:
         prepared, placement, plan = planned.prepared, planned.placement, planned.plan
         repaired = prepared
         if scheme.rounding == "compensated":
-            repaired = compensate_rounding(prepared, plan, self.images, on_progress=self._on_progress)
+            few = Spread(as_sliceable(self.images), BIAS_IMAGES)
+            repaired = compensate_rounding(prepared, plan, few, on_progress=self._on_progress)
         elif scheme.rounding != "nearest":
             from .reconstruct import reconstruct
 

@@ -101,10 +101,14 @@ def quantize(
 def scheme_of(
     method: Method, per_channel: bool, equalize: By | None, correct_bias: CorrectBias, rounding: Rounding
 ) -> Scheme:
-    """The scheme behind the words of a user. Raises EdgeLatheError for those that are not known."""
+    """The scheme behind the words of a user. Raises EdgeLatheError for those that are not known.
+
+    The network's own rounding learns biases, and scales channels, so that no float network has the same means.
+    """
     if correct_bias not in get_args(CorrectBias):
         raise errors.unknown_choice("correct_bias", correct_bias, get_args(CorrectBias))
-    return Scheme(method, per_channel, equalize, None if correct_bias == "none" else correct_bias, rounding)
+    corrected = None if correct_bias == "none" or rounding == "network" else correct_bias
+    return Scheme(method, per_channel, equalize, corrected, rounding)
 
 
 def audit_for(target: str, file: bytes, plan: QuantPlan) -> Audit:
