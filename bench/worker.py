@@ -89,9 +89,11 @@ class Bench:
             run(inputs)
             cpu, begun = time.thread_time_ns(), clock()
             for i in range(runs):
-                used, start = processor(), clock()
+                # The clock is read around the processor's time: whatever stops this process in between counts as
+                # waiting, never as work.
+                start, used = clock(), processor()
                 run(inputs)
-                times[i], held[i] = clock() - start, processor() - used
+                held[i], times[i] = processor() - used, clock() - start
             wall, cpu = clock() - begun, time.thread_time_ns() - cpu
         finally:
             gc.enable()

@@ -54,8 +54,7 @@ def test_a_worker_answers_with_its_figures(resnet_file: Callable[..., Path]) -> 
         before = child.started()["before_load"]
     assert len(burst.wall) == len(burst.held) == 7
     assert all(10_000 < ns < 1_000_000_000 for ns in burst.wall)
-    # The clock of processor time is coarser than the wall's, and a virtual machine's corrects itself now and then.
-    assert all(0 < held <= wall + 2_000_000 for held, wall in zip(burst.held, burst.wall, strict=True))
+    assert all(0 < held <= wall + 50_000 for held, wall in zip(burst.held, burst.wall, strict=True))
     assert 0 < burst.busy <= 1
     assert loaded["load_ms"] > 0
     assert loaded["first_ms"] > 0
