@@ -30,7 +30,7 @@ def read_npz(root: Path) -> Found:
         return train, _pair(root, arrays, "x_test", "y_test"), None
     train_files, test_files = (sorted(root.glob(f"{which}*.npz"), key=_natural) for which in ("train", "test"))
     if not test_files:
-        raise errors.no_array_files(root)
+        raise errors.data.no_array_files(root)
     return (_join(train_files) if train_files else None), _join(test_files), None
 
 
@@ -44,7 +44,7 @@ def read_cifar(name: str, root: Path) -> Found:
         return _read_cifar_binary(name, binary)
     pickled = (root / folder / _PICKLED[name] for folder in (".", "cifar-10-batches-py", "cifar-100-python"))
     if any(path.is_file() for path in pickled):
-        raise errors.pickled_cifar(root, name, _CIFAR_FOLDERS[name])
+        raise errors.data.pickled_cifar(root, name, _CIFAR_FOLDERS[name])
     return read_npz(root)
 
 
@@ -64,10 +64,10 @@ def _read_cifar_binary(name: str, root: Path) -> Found:
         try:
             data = np.fromfile(path, np.uint8)
         except FileNotFoundError:
-            raise errors.missing_file("the data", path) from None
+            raise errors.inputs.missing_file("the data", path) from None
         if data.size == 0 or data.size % (labels + 3072):
             why = f"its {data.size} bytes are no multiple of {labels + 3072}"
-            raise errors.unreadable_file("the data", path, why, "download it again")
+            raise errors.inputs.unreadable_file("the data", path, why, "download it again")
         records = data.reshape(-1, labels + 3072)
         x = records[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return np.ascontiguousarray(x), records[:, labels - 1]
@@ -81,7 +81,9 @@ def _join(paths: list[Path]) -> Arrays:
     pairs = [_pair(path, _load(path), "x", "y") for path in paths]
     for path, (x, _) in zip(paths, pairs, strict=True):
         if x.shape[1:] != pairs[0][0].shape[1:] or x.dtype != pairs[0][0].dtype:
-            raise errors.wrong_images(f"the data {path}", x.shape, x.dtype, f"{pairs[0][0].dtype} like {paths[0].name}")
+            raise errors.data.wrong_images(
+                f"the data {path}", x.shape, x.dtype, f"{pairs[0][0].dtype} like {paths[0].name}"
+            )
     return _concatenate(pairs)
 
 
@@ -93,7 +95,9 @@ def _pair(path: Path, arrays: dict[str, np.ndarray], x: str, y: str) -> Arrays:
     for key in (x, y):
         if key not in arrays:
             held = ", ".join(sorted(arrays)) or "nothing"
-            raise errors.unreadable_file("the data", path, f'it has no array "{key}" but {held}', "rename the arrays")
+            raise errors.inputs.unreadable_file(
+                "the data", path, f'it has no array "{key}" but {held}', "rename the arrays"
+            )
     return arrays[x], arrays[y]
 
 
@@ -103,7 +107,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             return {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as reason:
         why = "it is truncated, no npz file, or holds pickled objects"
-        raise errors.unreadable_file("the data", path, why, "write it again with numpy.savez") from reason
+        raise errors.inputs.unreadable_file("the data", path, why, "write it again with numpy.savez") from reason
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

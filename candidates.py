@@ -99,7 +99,7 @@ def _check_shape(path: Path, facts: GraphFacts, images: Split) -> None:
     given = (count, channels, height, width)
     for name, declared in list(facts.inputs.items())[:1]:
         if declared and declared[1:] != given[1:]:
-            raise errors.wrong_input_shape(path, name, declared, str(list(given)))
+            raise errors.bench.wrong_input_shape(path, name, declared, str(list(given)))
 
 
 def _latency(

@@ -173,10 +173,10 @@ def quantize(
 ) -> None:
     """Quantize an ONNX file to int8 and say which operators run in int8 and why others do not."""
     if method == "dynamic":  # before it is said that images are missing, which dynamic ranges would not need
-        raise errors.dynamic_quantization()
+        raise errors.quantize.dynamic_quantization()
     images_of = _load(data, root, size, resize, holdout, seed, lazy=True)
     if images_of is None:
-        raise errors.calibration_needs_data()
+        raise errors.runs.calibration_needs_data()
     with _bar("calibrate", as_json or quiet) as on_progress:
         result, path = verbs.quantize(
             model,
@@ -264,7 +264,7 @@ def tune(
     """
     images_of = _load(data, root, size, resize, holdout, seed)
     if images_of is None:
-        raise errors.calibration_needs_data()
+        raise errors.runs.calibration_needs_data()
     result, path = verbs.tune(
         model,
         images_of,
@@ -447,7 +447,7 @@ def _load(
         given = {"--root": root, "--size": size, "--resize": resize, "--holdout": holdout or None}
         for option, value in given.items():
             if value is not None:
-                raise errors.option_without_data(option)
+                raise errors.runs.option_without_data(option)
         return None
     from .data import load_data
 
@@ -460,4 +460,6 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as reason:
-        raise errors.impossible_setting(option, text, "numbers with commas between, as in 0.5,0.5,0.5") from reason
+        raise errors.inputs.impossible_setting(
+            option, text, "numbers with commas between, as in 0.5,0.5,0.5"
+        ) from reason

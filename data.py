@@ -42,7 +42,7 @@ class Preprocess:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] -> float32 [N, C, H, W], C-contiguous. Raises EdgeLatheError for others."""
         if x.ndim != 4 or x.shape[-1] != len(self.mean) or x.dtype != np.uint8:
-            raise errors.wrong_images("images to preprocess", x.shape, x.dtype, f"[N, H, W, {len(self.mean)}]")
+            raise errors.data.wrong_images("images to preprocess", x.shape, x.dtype, f"[N, H, W, {len(self.mean)}]")
         out = np.empty((len(x), x.shape[3], x.shape[1], x.shape[2]), np.float32)
         for channel, table in enumerate(self._tables):
             out[:, channel] = table[x[..., channel]]
@@ -112,7 +112,7 @@ class Dataset:
         Raises EdgeLatheError where there are no training images.
         """
         if self.train is None:
-            raise errors.only_test_images(self.name)
+            raise errors.data.only_test_images(self.name)
         return self.train.take(n, seed)
 
 
@@ -177,9 +177,9 @@ def load_data(
     Float pixels must lie in 0..1 and are rounded to uint8. Raises EdgeLatheError for whatever cannot be used.
     """
     if size is not None and size < 1:
-        raise errors.impossible_setting("size", size, "1 or more pixels")
+        raise errors.inputs.impossible_setting("size", size, "1 or more pixels")
     if resize is not None and (size is None or resize < size):
-        raise errors.resize_without_size(resize, size)
+        raise errors.data.resize_without_size(resize, size)
     if source == "digits":
         name, raw = source, _digits(seed)
     elif source in ("cifar10", "cifar100"):
@@ -202,13 +202,13 @@ def load_data(
         else:
             name, raw = source.rpartition(":")[2], made
     else:
-        raise errors.unknown_choice("data source", source, (*SOURCES, "path/to/file.py:function"))
+        raise errors.inputs.unknown_choice("data source", source, (*SOURCES, "path/to/file.py:function"))
 
     if source == "folder":  # its reader has fitted the images already; a second resize would zoom into them
         size = resize = None
     classes = raw.classes or (_CIFAR10 if source == "cifar10" else None)
     if classes and num_classes not in (None, len(classes)):
-        raise errors.unequal_class_counts(name, len(classes), num_classes)
+        raise errors.data.unequal_class_counts(name, len(classes), num_classes)
     highest = len(classes) if classes else num_classes
     test = _split(name, "test", raw.test, highest, size, resize)
     train = None if raw.train is None else _split(name, "training", raw.train, highest, size, resize)
@@ -218,7 +218,7 @@ def load_data(
     if train is not None:
         _every_class_has_images(name, train, classes)
         if train.x.shape[1:] != test.x.shape[1:]:
-            raise errors.unequal_splits(name, train.x.shape[1:], test.x.shape[1:])
+            raise errors.data.unequal_splits(name, train.x.shape[1:], test.x.shape[1:])
     if holdout:
         train, test = _held_out(name, train, test, holdout, seed)
     if train is not None:
@@ -229,10 +229,10 @@ def load_data(
 
 def _needed(root: Path | str | None, source: str) -> Path:
     if root is None:
-        raise errors.root_needed(source)
+        raise errors.data.root_needed(source)
     path = Path(root).expanduser()
     if not path.exists():
-        raise errors.missing_file("the data in", path)
+        raise errors.inputs.missing_file("the data in", path)
     return path
 
 
@@ -252,7 +252,7 @@ def _from_function(source: str, root: Path | str | None) -> Dataset | Raw:
     if isinstance(made, Dataset):
         return made
     if not isinstance(made, tuple) or len(made) != 4 or made[2] is None or made[3] is None:
-        raise errors.wrong_result(source, "a Dataset or (x_train, y_train, x_test, y_test)", made)
+        raise errors.networks.wrong_result(source, "a Dataset or (x_train, y_train, x_test, y_test)", made)
     x_train, y_train, x_test, y_test = made
     train = None if x_train is None else (np.asarray(x_train), np.asarray(y_train))
     return Raw(train, (np.asarray(x_test), np.asarray(y_test)))
@@ -281,48 +281,48 @@ def _pixels(what: str, x: np.ndarray) -> np.ndarray:
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4 or 0 in x.shape or (x.shape[1] in (1, 3) and x.shape[3] > 4):
-        raise errors.wrong_images(what, x.shape, x.dtype, "[N, H, W, C]")
+        raise errors.data.wrong_images(what, x.shape, x.dtype, "[N, H, W, C]")
     if np.issubdtype(x.dtype, np.floating):
         finite = np.isfinite(x).all(axis=(1, 2, 3))
         if not finite.all():
-            raise errors.not_finite(what, int(np.argmin(finite)))
+            raise errors.data.not_finite(what, int(np.argmin(finite)))
         if x.min() < 0 or x.max() > 1:
-            raise errors.wrong_range(what, float(x.min()), float(x.max()))
+            raise errors.data.wrong_range(what, float(x.min()), float(x.max()))
         return np.rint(x * 255).astype(np.uint8)
     if x.dtype != np.uint8:
-        raise errors.wrong_images(what, x.shape, x.dtype, "[N, H, W, C]")
+        raise errors.data.wrong_images(what, x.shape, x.dtype, "[N, H, W, C]")
     return np.ascontiguousarray(x)
 
 
 def _labels(what: str, y: np.ndarray, count: int, highest: int | None) -> np.ndarray:
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.shape != (count,) or not np.issubdtype(y.dtype, np.integer):
-        raise errors.wrong_labels(what, y.shape, y.dtype, count)
+        raise errors.data.wrong_labels(what, y.shape, y.dtype, count)
     outside = (y < 0) if highest is None else (y < 0) | (y >= highest)
     if outside.any():
         index = int(np.argmax(outside))
-        raise errors.label_out_of_range(what, index, int(y[index]), highest)
+        raise errors.data.label_out_of_range(what, index, int(y[index]), highest)
     return y.astype(np.int64)
 
 
 def _every_class_has_images(name: str, train: Split, classes: tuple[str, ...]) -> None:
     counts = np.bincount(train.y, minlength=len(classes))
     if not counts.all():
-        raise errors.empty_class(f"the training images of {name}", classes[int(np.argmin(counts))])
+        raise errors.data.empty_class(f"the training images of {name}", classes[int(np.argmin(counts))])
 
 
 def _held_out(name: str, train: Split | None, test: Split, n: int, seed: int) -> tuple[Split, Split]:
     if train is not None:
-        raise errors.holdout_with_train(name, n)
+        raise errors.data.holdout_with_train(name, n)
     if not 0 < n < len(test):
-        raise errors.wrong_count("holdout", name, n, f"less than its {len(test)} test images")
+        raise errors.data.wrong_count("holdout", name, n, f"less than its {len(test)} test images")
     order = stratified_order(test.y, seed)
     return test[np.sort(order[:n])], test[np.sort(order[n:])]
 
 
 def _limited(name: str, key: str, split: Split, n: int | None, seed: int) -> Split:
     if n is not None and n < 1:
-        raise errors.wrong_count(key, name, n, "1 or more")
+        raise errors.data.wrong_count(key, name, n, "1 or more")
     return split if n is None else split.take(n, seed)
 
 
@@ -338,6 +338,6 @@ def normalisation(channels: int, mean: Sequence[float], std: Sequence[float]) ->
         values = tuple(float(value) for value in given)
         values = values * channels if len(values) == 1 else values
         if len(values) != channels or not np.isfinite(values).all() or (key == "std" and min(values) <= 0):
-            raise errors.wrong_normalisation(key, values, channels)
+            raise errors.data.wrong_normalisation(key, values, channels)
         full.append(values)
     return Preprocess(*full)

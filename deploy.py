@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from .bench.records import NodeOutcome
 from .compress.quantize.quantize import Quantized, quantize
-from .compress.quantize.searched import Searched
-from .compress.quantize.sensitivity import read_keep_float
-from .compress.quantize.store_weights import store_weights
+from .compress.quantize.search.searched import Searched
+from .compress.quantize.search.sensitivity import read_keep_float
+from .compress.quantize.storage.store_weights import store_weights
 from .data import Dataset, Preprocess, Split
 from .export.metadata import describe_model, read_metadata
 from .files import write_atomic
@@ -70,7 +70,7 @@ def export_networks(
         reference, inputs = torch_reference(network.model), network.preprocess(inputs_seen)
         parity = check_parity(reference, path, inputs, batches=batches, tolerance=section.tolerance)
         if not parity.passed:
-            raise errors.export_differs(path.name, parity.reason)
+            raise errors.runs.export_differs(path.name, parity.reason)
         write_vectors(path.with_suffix(".vectors.npz"), inputs[:VECTORS], reference(inputs[:VECTORS]))
         facts[name] = {"relative_difference": parity.relative, "batches": list(batches)}
     worst = max(fact["relative_difference"] for fact in facts.values())
@@ -152,7 +152,7 @@ def train_and_quantize_file(
     progress: bool,
 ) -> dict[str, Any]:
     """Quantization-aware training of `source` into `output`; the plan is written beside it."""
-    from .compress.quantize.qat import qat
+    from .compress.quantize.learning.qat import qat
 
     result = qat(
         source,

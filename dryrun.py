@@ -15,8 +15,8 @@ from . import errors
 from .bench.graph import inspect_graph
 from .bench.records import Record
 from .compress.quantize.quantize import quantize
-from .compress.quantize.sensitivity import read_keep_float
-from .compress.quantize.store_weights import store_weights
+from .compress.quantize.search.sensitivity import read_keep_float
+from .compress.quantize.storage.store_weights import store_weights
 from .data import Dataset, Preprocess
 from .deploy import inputs_line
 from .imagesequence import ImageSequence
@@ -98,7 +98,7 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], Pre
             network = network.becomes(dropped, network.origin)
             macs, parameters = count_macs(dropped, example)
         if isinstance(stage, Train | Distill | Qat) and data.train is None:
-            raise errors.no_training_images(data.name, stage.do)
+            raise errors.training.no_training_images(data.name, stage.do)
         if not isinstance(stage, FileStage):
             steps.append(Step(what=_describe(stage), parameters=parameters, macs=macs))
     path = folder / "float.onnx"

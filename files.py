@@ -26,7 +26,7 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None], what
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent)
         os.close(handle)
     except OSError as reason:
-        raise errors.unwritable_file(what, path, reason.strerror or str(reason)) from reason
+        raise errors.inputs.unwritable_file(what, path, reason.strerror or str(reason)) from reason
     aside = Path(name)
     try:
         if callable(content):
@@ -37,7 +37,7 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None], what
         aside.chmod(0o644)
         aside.replace(path)
     except OSError as reason:
-        raise errors.unwritable_file(what, path, reason.strerror or str(reason)) from reason
+        raise errors.inputs.unwritable_file(what, path, reason.strerror or str(reason)) from reason
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)

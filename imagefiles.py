@@ -54,7 +54,7 @@ class ImageFiles:
         for target, path in zip(x, files, strict=True):
             image = np.asarray(read_image(path, self._size, self._resize))
             if image.shape != target.shape:
-                raise errors.unequal_image_sizes(path, image.shape[:2], self._like.files[0], target.shape[:2])
+                raise errors.data.unequal_image_sizes(path, image.shape[:2], self._like.files[0], target.shape[:2])
             target[...] = image
         return x
 
@@ -65,10 +65,10 @@ def read_image(path: Path, size: int | None, resize: int | None) -> Image.Image:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except FileNotFoundError:
-        raise errors.missing_file("the image", path) from None
+        raise errors.inputs.missing_file("the image", path) from None
     # PIL reports broken files by many exceptions, the decoder's own among them.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as reason:
-        raise errors.unreadable_file("the image", path, str(reason), "replace or remove the file") from reason
+        raise errors.inputs.unreadable_file("the image", path, str(reason), "replace or remove the file") from reason
     return image if size is None else _fit(image, size, resize)
 
 

@@ -43,11 +43,11 @@ def list_image_folder(
         return None, (ImageFiles(files, size, resize), np.array(numbers)), None
     train = root / "train" if (root / "train").is_dir() else None
     if test is None:
-        raise errors.no_image_folder(root)
+        raise errors.data.no_image_folder(root)
     classes = _class_names(train or test)
     for folder, other in ((train, test), (test, train)) if train else ():
         if lacking := set(_class_names(other)) - set(_class_names(folder)):
-            raise errors.empty_class(f"the image folder {folder}", min(lacking))
+            raise errors.data.empty_class(f"the image folder {folder}", min(lacking))
     learned = None if train is None else _read_classes(train, classes, size, resize)
     return learned, _read_classes(test, classes, size, resize), classes
 
@@ -55,7 +55,7 @@ def list_image_folder(
 def _class_names(folder: Path) -> tuple[str, ...]:
     names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
     if not names:
-        raise errors.no_image_folder(folder.parent)
+        raise errors.data.no_image_folder(folder.parent)
     return names
 
 
@@ -65,7 +65,7 @@ def _read_classes(folder: Path, classes: tuple[str, ...], size: int | None, resi
     for number, name in enumerate(classes):
         found = sorted(path for path in (folder / name).rglob("*") if _is_image(path))
         if not found:
-            raise errors.empty_class(f"the image folder {folder}", name)
+            raise errors.data.empty_class(f"the image folder {folder}", name)
         files += found
         numbers += [number] * len(found)
     return ImageFiles(files, size, resize), np.array(numbers)
@@ -81,18 +81,20 @@ def _read_labels(images: Path, table: Path) -> tuple[list[Path], list[int]]:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = [(line, row) for line, row in enumerate(csv.reader(file), start=1) if row]
     except FileNotFoundError:
-        raise errors.missing_file("the labels", table) from None
+        raise errors.inputs.missing_file("the labels", table) from None
     except (OSError, UnicodeDecodeError, csv.Error) as reason:
-        raise errors.unreadable_file("the labels", table, str(reason), "write it as a UTF-8 CSV file") from reason
+        raise errors.inputs.unreadable_file(
+            "the labels", table, str(reason), "write it as a UTF-8 CSV file"
+        ) from reason
     if rows and not (len(rows[0][1]) > 1 and rows[0][1][1].strip().isdecimal()):
         del rows[0]
     if not rows:
-        raise errors.no_image_folder(images.parent)
+        raise errors.data.no_image_folder(images.parent)
     files, numbers = [], []
     for line, row in rows:
         name = PurePath(row[0])
         if len(row) < 2 or not row[1].strip().isdecimal() or name.is_absolute() or ".." in name.parts:
-            raise errors.wrong_label_row(table, line)
+            raise errors.data.wrong_label_row(table, line)
         files.append(images / name)
         numbers.append(int(row[1]))
     return files, numbers
@@ -103,5 +105,5 @@ def _in_memory(images: ImageFiles) -> np.ndarray:
 
     needed, available = int(np.prod(images.shape)), psutil.virtual_memory().available
     if needed > 0.8 * available:
-        raise errors.too_large_for_memory(images.files[0].parents[1], len(images), needed, available)
+        raise errors.data.too_large_for_memory(images.files[0].parents[1], len(images), needed, available)
     return images[:]

@@ -16,10 +16,10 @@ from .bench.doctor import Diagnosis
 from .bench.records import GateVerdict, GraphFacts, Report
 from .bench.table import gate_table, summary, verdict_line
 from .bench.units import in_bytes, in_count
-from .compress.quantize.coverage import coverage_summary
+from .compress.quantize.calibration.coverage import coverage_summary
 from .compress.quantize.quantize import Quantized
-from .compress.quantize.searched import Searched
-from .compress.quantize.store_weights import StoredWeights
+from .compress.quantize.search.searched import Searched
+from .compress.quantize.storage.store_weights import StoredWeights
 from .dryrun import Plan
 from .explanation import Explanation
 

@@ -255,9 +255,11 @@ def load_recipe(path: Path | str | None = None, overrides: Sequence[str] = ()) -
         text = file.read_text(encoding="utf-8")
         document = tomllib.loads(text)
     except OSError as reason:
-        raise errors.unreadable_file("the recipe", file, reason.strerror or str(reason), "check the path") from reason
+        raise errors.inputs.unreadable_file(
+            "the recipe", file, reason.strerror or str(reason), "check the path"
+        ) from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as reason:
-        raise errors.unreadable_file(
+        raise errors.inputs.unreadable_file(
             "the recipe", file, f"it is not valid TOML ({reason})", "mend that line"
         ) from reason
     document = {"name": file.stem, "stages": [], **document}
@@ -267,7 +269,7 @@ def load_recipe(path: Path | str | None = None, overrides: Sequence[str] = ()) -
     try:
         return Recipe.model_validate(document)
     except ValidationError as reason:
-        raise errors.wrong_recipe(explain(reason, Recipe, document, text, file, overrides)) from None
+        raise errors.runs.wrong_recipe(explain(reason, Recipe, document, text, file, overrides)) from None
 
 
 def _find(path: Path | str | None) -> Path:
@@ -278,8 +280,8 @@ def _find(path: Path | str | None) -> Path:
     if name in shipped:
         return shipped[name]
     if name.endswith(".toml") or "/" in name:
-        raise errors.missing_file("the recipe", name)
-    raise errors.unknown_choice("recipe", name, shipped)
+        raise errors.inputs.missing_file("the recipe", name)
+    raise errors.inputs.unknown_choice("recipe", name, shipped)
 
 
 def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
@@ -302,7 +304,7 @@ def _set(document: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     *parents, last = path.strip().split(".")
     if not separator or not all((*parents, last)):
-        raise errors.bad_override(override, "it is not of the form key.path=value")
+        raise errors.runs.bad_override(override, "it is not of the form key.path=value")
     target: Any = document
     for number, part in enumerate(parents):
         if isinstance(target, list):
@@ -310,20 +312,22 @@ def _set(document: dict[str, Any], override: str) -> None:
         elif isinstance(target, dict):
             target = target.setdefault(part, {})
         if not isinstance(target, dict | list):
-            raise errors.bad_override(override, f"{'.'.join(parents[: number + 1])} holds no keys")
+            raise errors.runs.bad_override(override, f"{'.'.join(parents[: number + 1])} holds no keys")
     if isinstance(target, list):
         _stage(target, parents, last, override)
-        raise errors.bad_override(override, f"a whole stage cannot be set, only a key of it, as in {path}.epochs=10")
+        raise errors.runs.bad_override(
+            override, f"a whole stage cannot be set, only a key of it, as in {path}.epochs=10"
+        )
     target[last] = _value(text.strip())
 
 
 def _stage(items: list[Any], place: list[str], part: str, override: str) -> Any:
     if place != ["stages"]:
         key = ".".join(place)
-        raise errors.bad_override(override, f"{key} is a list and is set as a whole, as in {key}=[1, 2]")
+        raise errors.runs.bad_override(override, f"{key} is a list and is set as a whole, as in {key}=[1, 2]")
     if not part.isdecimal() or int(part) >= len(items):
         held = f"stages 0 to {len(items) - 1}" if items else "no stages"
-        raise errors.bad_override(override, f"there is no stage {part}: the recipe has {held}")
+        raise errors.runs.bad_override(override, f"there is no stage {part}: the recipe has {held}")
     return items[int(part)]
 
 
@@ -342,7 +346,7 @@ def bench_section(**keys: Any) -> BenchSection:
         return BenchSection(**keys)
     except ValidationError as failure:
         problem = failure.errors()[0]
-        raise errors.bad_setting(str(problem["loc"][0]), problem["input"], wanted(problem)) from None
+        raise errors.inputs.bad_setting(str(problem["loc"][0]), problem["input"], wanted(problem)) from None
 
 
 def stage_keys(stage: BaseModel) -> dict[str, Any]:

@@ -60,20 +60,22 @@ def explain(
         valid = _keys_beside(recipe, problem["loc"])
         if key in ("data.mean", "data.std"):
             return f'Unknown key "{key}" in {origin}: normalisation belongs to the network, write model.{place[-1]}.'
-        return f'Unknown key "{key}" in {origin}: {errors.nearest(str(place[-1]), valid)}'
+        return f'Unknown key "{key}" in {origin}: {errors.inputs.nearest(str(place[-1]), valid)}'
     if kind == "missing":
         return f'Missing key "{key}" in {origin}: add it.'
     if kind == "union_tag_invalid":
         tag = problem["ctx"]["tag"]
-        return f'Unknown stage "{tag}" at {key} in {origin}: {errors.nearest(tag, _quoted(problem, "expected_tags"))}'
+        meant = errors.inputs.nearest(tag, _quoted(problem, "expected_tags"))
+        return f'Unknown stage "{tag}" at {key} in {origin}: {meant}'
     if kind == "union_tag_not_found":
         return f'Stage {key} in {origin} does not say what to do: add do = "quantize" or another stage\'s name.'
     beside = [each for each in problems if _place(each["loc"], document) == place]
     if kind == "literal_error" and len(beside) == 1:
         value = str(problem["input"])
         if value == "dynamic":
-            return str(errors.dynamic_quantization(f"{key} in {origin}"))
-        return f'Unknown value "{value}" for {key} in {origin}: {errors.nearest(value, _quoted(problem, "expected"))}'
+            return str(errors.quantize.dynamic_quantization(f"{key} in {origin}"))
+        meant = errors.inputs.nearest(value, _quoted(problem, "expected"))
+        return f'Unknown value "{value}" for {key} in {origin}: {meant}'
     if kind == "value_error":
         return f"The recipe {origin} cannot run: {problem['ctx']['error']}."
     if kind == "string_pattern_mismatch" and key == "name":

@@ -51,12 +51,12 @@ def locked(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         lock = (run / ".lock").open("w")
     except OSError as reason:
-        raise errors.unwritable_file("the run", run, reason.strerror or str(reason)) from reason
+        raise errors.inputs.unwritable_file("the run", run, reason.strerror or str(reason)) from reason
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as reason:
-            raise errors.run_in_use(run) from reason
+            raise errors.runs.run_in_use(run) from reason
         remove_leftovers(run)
         yield
 
@@ -97,7 +97,7 @@ def _settle(partial: Path, done: Path, key: str) -> StageFolder:
         shutil.rmtree(done, ignore_errors=True)
         partial.replace(done)
     except OSError as reason:
-        raise errors.unwritable_file("the stage", done, reason.strerror or str(reason)) from reason
+        raise errors.inputs.unwritable_file("the stage", done, reason.strerror or str(reason)) from reason
     return StageFolder(done, done.name, key, whole=True)
 
 

@@ -14,12 +14,12 @@ from .bench.latency import measure_latency
 from .bench.paired import paired_interval
 from .bench.profile import profile
 from .compress.quantize.builder import Rounding
-from .compress.quantize.equalize import By
+from .compress.quantize.calibration.ranges import Method
 from .compress.quantize.quantize import CorrectBias, scheme_of
-from .compress.quantize.ranges import Method
-from .compress.quantize.search import SCHEMES, search_precision
-from .compress.quantize.searched import Probes, Searched
-from .compress.quantize.sensitivity import read_keep_float, to_json
+from .compress.quantize.repair.equalize import By
+from .compress.quantize.search.search import SCHEMES, search_precision
+from .compress.quantize.search.searched import Probes, Searched
+from .compress.quantize.search.sensitivity import read_keep_float, to_json
 from .data import Dataset, Preprocess, Split, stratified_order
 from .files import write_atomic
 from .imagesequence import ImageSequence
@@ -107,5 +107,5 @@ def split_training(data: Dataset, calibration: int, seed: int, judged: int = JUD
     assert train is not None
     others = train[stratified_order(train.y, seed)[calibration : calibration + judged]]
     if len(others) < LEAST_JUDGED:
-        raise errors.too_few_to_judge(data.name, len(train), calibration, LEAST_JUDGED)
+        raise errors.quantize.too_few_to_judge(data.name, len(train), calibration, LEAST_JUDGED)
     return first, others

@@ -39,17 +39,17 @@ def load_function(source: str) -> Callable[..., Any]:
     name, _, attribute = source.rpartition(":")
     path = Path(name).expanduser()
     if not path.is_file():
-        raise errors.missing_file("the function's file", path)
+        raise errors.inputs.missing_file("the function's file", path)
     path = path.resolve()
     package = _new_package(path)
     try:
         module = importlib.import_module(f"{package}.{path.stem}")
     except Exception as reason:
-        raise errors.user_file_failed(source, _describe(reason, path)) from reason
+        raise errors.networks.user_file_failed(source, _describe(reason, path)) from reason
     function = getattr(module, attribute, None)
     if not callable(function):
         valid = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
-        raise errors.unknown_choice(f"function of {path.name}", attribute, valid)
+        raise errors.inputs.unknown_choice(f"function of {path.name}", attribute, valid)
     return function
 
 
@@ -69,7 +69,7 @@ def call(source: str, function: Callable[..., Any], *arguments: object, **keywor
     except errors.EdgeLatheError:
         raise
     except Exception as reason:
-        raise errors.user_file_failed(source, _describe(reason, path)) from reason
+        raise errors.networks.user_file_failed(source, _describe(reason, path)) from reason
 
 
 def _describe(reason: Exception, path: Path) -> str:

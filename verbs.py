@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from .bench.doctor import Diagnosis
     from .bench.latency import Progress
     from .bench.records import GateVerdict, GraphFacts, Report
-    from .compress.quantize.qat import QatResult
+    from .compress.quantize.learning.qat import QatResult
     from .compress.quantize.quantize import Quantized
-    from .compress.quantize.searched import Searched
-    from .compress.quantize.store_weights import StoredWeights
+    from .compress.quantize.search.searched import Searched
+    from .compress.quantize.storage.store_weights import StoredWeights
     from .data import Dataset
     from .dryrun import Plan
     from .explanation import Explanation
@@ -90,7 +90,7 @@ def quantize(
     Raises EdgeLatheError for bad input.
     """
     from .compress.quantize.quantize import quantize as quantize_file
-    from .compress.quantize.sensitivity import read_keep_float
+    from .compress.quantize.search.sensitivity import read_keep_float
     from .export.metadata import ModelMetadata, write_metadata
     from .imagesequence import ImageSequence
     from .onnxinputs import onnx_preprocess
@@ -98,7 +98,7 @@ def quantize(
     source = Path(model)
     target_file = Path(output) if output is not None else source.with_suffix(".int8.onnx")
     if target_file.resolve() == source.resolve():
-        raise errors.would_overwrite(source)
+        raise errors.runs.would_overwrite(source)
     preprocess = onnx_preprocess(source, data, mean, std)
     sequence = ImageSequence(data.calibration(images, seed).x, preprocess)
     result = quantize_file(
@@ -133,11 +133,11 @@ def qat(
 ) -> tuple[QatResult, Path]:
     """Write an int8 version of an ONNX file, trained on `data` through the roundings that it deploys with.
 
-    `settings` are the keywords of `edgelathe.compress.quantize.qat.qat`; the others are those of `quantize`. Returns
-    what was decided, audited and trained, and the path. Raises EdgeLatheError for bad input.
+    `settings` are the keywords of `edgelathe.compress.quantize.learning.qat.qat`; the others are those of `quantize`.
+    Returns what was decided, audited and trained, and the path. Raises EdgeLatheError for bad input.
     """
-    from .compress.quantize.qat import qat as train_file
-    from .compress.quantize.sensitivity import read_keep_float
+    from .compress.quantize.learning.qat import qat as train_file
+    from .compress.quantize.search.sensitivity import read_keep_float
     from .export.metadata import ModelMetadata, write_metadata
     from .imagesequence import ImageSequence
     from .onnxinputs import onnx_preprocess
@@ -145,7 +145,7 @@ def qat(
     source = Path(model)
     target_file = Path(output) if output is not None else source.with_suffix(".int8.onnx")
     if target_file.resolve() == source.resolve():
-        raise errors.would_overwrite(source)
+        raise errors.runs.would_overwrite(source)
     preprocess = onnx_preprocess(source, data, mean, std)
     result = train_file(
         source,
@@ -171,13 +171,13 @@ def store_weights(
     metadata. Needs no images. Returns what was stored how, and the path.
     Raises EdgeLatheError for bad input.
     """
-    from .compress.quantize.sensitivity import read_keep_float
-    from .compress.quantize.store_weights import store_weights as store_file
+    from .compress.quantize.search.sensitivity import read_keep_float
+    from .compress.quantize.storage.store_weights import store_weights as store_file
 
     source = Path(model)
     target_file = Path(output) if output is not None else source.with_suffix(f".{format}-weights.onnx")
     if target_file.resolve() == source.resolve():
-        raise errors.would_overwrite(source)
+        raise errors.runs.would_overwrite(source)
     result = store_file(
         source,
         target_file,
@@ -221,7 +221,7 @@ def tune(
     source = Path(model)
     target_file = Path(output) if output is not None else source.with_suffix(".int8.onnx")
     if target_file.resolve() == source.resolve():
-        raise errors.would_overwrite(source)
+        raise errors.runs.would_overwrite(source)
     preprocess = onnx_preprocess(source, data, mean, std)
     calibration, others = split_training(data, images, seed, judged)
     result = tune_file(
@@ -272,7 +272,7 @@ def benchmark(
 
     paths = [Path(model) for model in models]
     if not paths:
-        raise errors.nothing_to_measure()
+        raise errors.bench.nothing_to_measure()
     names = _names(paths)
     section = bench_section(runtimes=runtimes, threads=threads, batch=batch, seconds=seconds, memory=memory)
     unseen = Preprocess((0.0,), (1.0,))

@@ -60,7 +60,7 @@ def _batches(
     batch: int,
 ) -> list[np.ndarray]:
     if batch < 1:
-        raise errors.bad_setting("batch", batch, "at least 1")
+        raise errors.inputs.bad_setting("batch", batch, "at least 1")
     model = find_runtime(runtime).load(path, threads)
     for doubt in model.doubts:
         warnings.warn(f"{path}: {doubt}", stacklevel=3)
@@ -81,11 +81,11 @@ def _run(path: Path, model: Loaded, inputs: np.ndarray, at: int, fixed: int | No
     if logits.ndim > 2 and logits.size == logits.shape[0] * logits.shape[1]:
         logits = logits.reshape(logits.shape[:2])
     if logits.ndim != 2 or len(logits) != len(inputs):
-        raise errors.not_a_classifier(path, logits.shape)
+        raise errors.bench.not_a_classifier(path, logits.shape)
     logits = logits[:count]
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
-        raise errors.not_finite_output(path, at + int(np.argmin(finite)))
+        raise errors.bench.not_finite_output(path, at + int(np.argmin(finite)))
     return logits
 
 
@@ -93,7 +93,7 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray) -> Accuracy:
     """Top-1 of `predictions` (int [N]) against `labels` (int [N]) with its Wilson interval."""
     _check("predictions", predictions, "labels", labels)
     if len(labels) == 0:
-        raise errors.no_images()
+        raise errors.bench.no_images()
     correct, total = int(np.sum(predictions == labels)), len(labels)
     low, high = wilson(correct, total)
     return Accuracy(
@@ -121,4 +121,4 @@ def paired(predictions: np.ndarray, reference: np.ndarray, labels: np.ndarray) -
 
 def _check(what: str, values: np.ndarray, other: str, others: np.ndarray) -> None:
     if len(values) != len(others):
-        raise errors.unequal_lengths(what, other, len(values), len(others))
+        raise errors.data.unequal_lengths(what, other, len(values), len(others))

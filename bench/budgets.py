@@ -67,11 +67,11 @@ class Budget:
 def parse_budget(metric: str, text: object) -> Budget:
     """One budget. Raises EdgeLatheError with a valid example where it cannot mean anything."""
     if metric not in METRICS:
-        raise errors.unknown_choice("gate metric", metric, METRICS)
+        raise errors.inputs.unknown_choice("gate metric", metric, METRICS)
     rule = METRICS[metric]
 
     def refused(why: str) -> errors.EdgeLatheError:
-        return errors.bad_budget(metric, text, why, rule.examples)
+        return errors.reports.bad_budget(metric, text, why, rule.examples)
 
     if not isinstance(text, str):
         raise refused("a budget is a text with a comparison, a number and a unit")
@@ -122,7 +122,7 @@ def parse_budgets(budgets: Mapping[str, object], where: str = "the gate") -> tup
         several: Iterable[object] = texts if isinstance(texts, list | tuple) else (texts,)
         parsed.extend(parse_budget(metric, text) for text in several)
     if not parsed:
-        raise errors.no_budgets(where)
+        raise errors.reports.no_budgets(where)
     return tuple(parsed)
 
 
@@ -131,14 +131,14 @@ def read_budgets(path: Path) -> tuple[Budget, ...]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as reason:
-        raise errors.missing_file("the budgets", path) from reason
+        raise errors.inputs.missing_file("the budgets", path) from reason
     except OSError as reason:
         why = reason.strerror or str(reason)
-        raise errors.unreadable_file("the budgets", path, why, "check the path") from reason
+        raise errors.inputs.unreadable_file("the budgets", path, why, "check the path") from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as reason:
         why = f"it is not valid TOML ({reason})"
-        raise errors.unreadable_file("the budgets", path, why, "mend that line") from reason
+        raise errors.inputs.unreadable_file("the budgets", path, why, "mend that line") from reason
     gate = document.get("gate", document)
     if not isinstance(gate, dict):
-        raise errors.unreadable_file("the budgets", path, "its gate is not a table", "write [gate]")
+        raise errors.inputs.unreadable_file("the budgets", path, "its gate is not a table", "write [gate]")
     return parse_budgets(gate, where=f"by {path}")

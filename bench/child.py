@@ -37,7 +37,7 @@ class Child:
 
     def __init__(self, path: Path, *, runtime: str, cores: Sequence[int]) -> None:
         if not path.is_file():
-            raise errors.missing_file("the model", path)
+            raise errors.inputs.missing_file("the model", path)
         self.path, self.runtime = path, runtime
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         # -P: a file called numpy.py in the user's folder must not become the worker's numpy.
@@ -95,7 +95,7 @@ class Child:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise errors.worker_died(self.runtime, self.path, self._process.wait(), self._last_words())
+            raise errors.bench.worker_died(self.runtime, self.path, self._process.wait(), self._last_words())
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise errors.EdgeLatheError(reply["error"])
@@ -138,9 +138,9 @@ def choose_cores(threads: int, cores: Sequence[int] | None) -> tuple[int, ...]:
     available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     count = len(available) or (os.cpu_count() or 1)
     if not 1 <= threads <= count:
-        raise errors.too_many_threads(threads, count)
+        raise errors.bench.too_many_threads(threads, count)
     if cores is None:
         return tuple(available[-threads:])
     if not set(cores) <= set(available) or not cores:
-        raise errors.unknown_cores(cores, available)
+        raise errors.bench.unknown_cores(cores, available)
     return tuple(cores)

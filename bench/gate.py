@@ -68,10 +68,10 @@ def judge(
     Raises EdgeLatheError without budgets and for an unknown candidate.
     """
     if not budgets:
-        raise errors.no_budgets(f'the report "{report.name}"')
+        raise errors.reports.no_budgets(f'the report "{report.name}"')
     mine = report.candidates[-1] if candidate is None else _find(report, candidate)
     if mine is None:
-        raise errors.unknown_choice("candidate", str(candidate), [entry.name for entry in report.candidates])
+        raise errors.inputs.unknown_choice("candidate", str(candidate), [entry.name for entry in report.candidates])
     other = _find(baseline or report, mine.name if baseline else report.reference)
     case = _Case(report, mine, other, baseline, across_environments)
     checks = tuple(check for budget in budgets for check in _judge_budget(budget, case))

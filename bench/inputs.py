@@ -33,12 +33,12 @@ def _shape(path: Path, port: Port, batch: int, shapes: Mapping[str, Sequence[int
         shape = tuple(shapes[port.name])
     else:
         if any(not isinstance(size, int) for size in port.shape[1:]):
-            raise errors.unknown_dimension(path, port.name, port.shape)
+            raise errors.bench.unknown_dimension(path, port.name, port.shape)
         shape = tuple(int(size) for size in (batch, *port.shape[1:])) if port.shape else ()
     if len(shape) != len(port.shape) or any(
         isinstance(was, int) and was != size for was, size in zip(port.shape, shape, strict=True)
     ):
-        raise errors.wrong_input_shape(path, port.name, port.shape, f"[{', '.join(map(str, shape))}]")
+        raise errors.bench.wrong_input_shape(path, port.name, port.shape, f"[{', '.join(map(str, shape))}]")
     return shape
 
 
@@ -46,7 +46,7 @@ def _array(path: Path, random: np.random.Generator, port: Port, shape: tuple[int
     try:
         dtype = np.dtype(port.dtype)
     except TypeError:
-        raise errors.unsupported_input_type(path, port.name, port.dtype) from None
+        raise errors.bench.unsupported_input_type(path, port.name, port.dtype) from None
     if dtype.kind == "f":
         return random.standard_normal(shape).astype(dtype)
     return random.integers(0, 2, shape).astype(dtype)

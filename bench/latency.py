@@ -148,15 +148,15 @@ def _check(
     target_width: float,
 ) -> None:
     if not files:
-        raise errors.nothing_to_measure()
+        raise errors.bench.nothing_to_measure()
     if reference not in files:
-        raise errors.unknown_choice("reference model", reference, files)
+        raise errors.inputs.unknown_choice("reference model", reference, files)
     if batch < 1:
-        raise errors.bad_setting("batch", batch, "at least 1")
+        raise errors.inputs.bad_setting("batch", batch, "at least 1")
     if not seconds > 0:
-        raise errors.bad_setting("seconds", seconds, "more than 0")
+        raise errors.inputs.bad_setting("seconds", seconds, "more than 0")
     if not 0 < target_width < 1:
-        raise errors.bad_setting("target_width", target_width, "between 0 and 1")
+        raise errors.inputs.bad_setting("target_width", target_width, "between 0 and 1")
 
 
 def _runs_per_visit(child: Child) -> int:

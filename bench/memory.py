@@ -31,9 +31,9 @@ def measure_memory(
     to the next. Raises EdgeLatheError when the runtime refuses the model.
     """
     if processes < 1:
-        raise errors.bad_setting("processes", processes, "at least 1")
+        raise errors.inputs.bad_setting("processes", processes, "at least 1")
     if batch < 1:
-        raise errors.bad_setting("batch", batch, "at least 1")
+        raise errors.inputs.bad_setting("batch", batch, "at least 1")
     samples = [_once(path, runtime, threads, batch, seed, shapes) for _ in range(processes)]
     before, loaded, first, steady, peak = (int(median(column)) for column in zip(*samples, strict=True))
     return Memory(

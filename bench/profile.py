@@ -75,7 +75,7 @@ def profile(
     Raises EdgeLatheError for files that the runtime refuses and for inputs of unknown size.
     """
     if runs < 1:
-        raise errors.bad_setting("runs", runs, "at least 1")
+        raise errors.inputs.bad_setting("runs", runs, "at least 1")
     with tempfile.TemporaryDirectory() as folder:
         sessions = {
             name: _Profiled(path, Path(folder) / f"{number}", threads)

@@ -51,24 +51,24 @@ def read_report(path: Path) -> Report:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as reason:
-        raise errors.missing_file("the report", path) from reason
+        raise errors.inputs.missing_file("the report", path) from reason
     except UnicodeDecodeError as reason:
-        raise errors.invalid_report(path, "it is not a text file") from reason
+        raise errors.reports.invalid_report(path, "it is not a text file") from reason
     except OSError as reason:
         why = reason.strerror or str(reason)
-        raise errors.unreadable_file("the report", path, why, "check the path") from reason
+        raise errors.inputs.unreadable_file("the report", path, why, "check the path") from reason
     try:
         document = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as reason:
-        raise errors.invalid_report(path, f"it is not valid JSON ({reason})") from reason
+        raise errors.reports.invalid_report(path, f"it is not valid JSON ({reason})") from reason
     if not isinstance(document, dict) or "schema_version" not in document:
-        raise errors.invalid_report(path, "it is not a report: it has no schema_version")
+        raise errors.reports.invalid_report(path, "it is not a report: it has no schema_version")
     if document["schema_version"] != SCHEMA_VERSION:
-        raise errors.other_schema(path, document["schema_version"], SCHEMA_VERSION)
+        raise errors.reports.other_schema(path, document["schema_version"], SCHEMA_VERSION)
     try:
         return Report.model_validate_json(text, strict=True)
     except ValidationError as reason:
-        raise errors.invalid_report(path, _first_problem(reason)) from reason
+        raise errors.reports.invalid_report(path, _first_problem(reason)) from reason
 
 
 def _no_constant(name: str) -> float:
@@ -99,8 +99,8 @@ def verify_file(report: Report, folder: Path, name: str | None = None) -> None:
             continue
         path = (root / candidate.file).resolve()
         if not path.is_relative_to(root):
-            raise errors.changed_candidate(candidate.name, candidate.file, "is outside the run's folder")
+            raise errors.reports.changed_candidate(candidate.name, candidate.file, "is outside the run's folder")
         if not path.is_file():
-            raise errors.changed_candidate(candidate.name, path, "is missing")
+            raise errors.reports.changed_candidate(candidate.name, path, "is missing")
         if sha256_file(path) != candidate.facts.sha256:
-            raise errors.changed_candidate(candidate.name, path, "has changed since it was measured")
+            raise errors.reports.changed_candidate(candidate.name, path, "has changed since it was measured")

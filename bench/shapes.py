@@ -57,17 +57,17 @@ def fix_inputs(
     inputs = {value.name: value for value in graph_inputs(model.graph)}
     for name in given or {}:
         if name not in inputs:
-            raise errors.unknown_choice(f"input of {path}", name, inputs)
+            raise errors.inputs.unknown_choice(f"input of {path}", name, inputs)
     meaning: dict[str, int] = {}
     batch = 1
     for index, (name, value) in enumerate(inputs.items()):
         declared = declared_shape(value)
         wanted = tuple((given or {}).get(name, ()))
         if wanted and not _agree(declared, wanted):
-            raise errors.wrong_input_shape(path, name, declared, f"[{', '.join(map(str, wanted))}]")
+            raise errors.bench.wrong_input_shape(path, name, declared, f"[{', '.join(map(str, wanted))}]")
         if not wanted:
             if any(isinstance(size, str) and (at > 0) and size not in meaning for at, size in enumerate(declared)):
-                raise errors.unknown_dimension(path, name, declared)
+                raise errors.bench.unknown_dimension(path, name, declared)
             wanted = tuple(
                 size if isinstance(size, int) else (1 if at == 0 else meaning[size]) for at, size in enumerate(declared)
             )

@@ -58,11 +58,11 @@ def quartiles(samples: Sequence[float] | np.ndarray) -> tuple[float, float, floa
 def percentile(samples: Sequence[float] | np.ndarray, quantile: float) -> float:
     """The `quantile` (0..1) of `samples`. Raises EdgeLatheError when fewer than ten samples lie beyond it."""
     if not 0 < quantile < 1:
-        raise errors.bad_setting("quantile", quantile, "between 0 and 1")
+        raise errors.inputs.bad_setting("quantile", quantile, "between 0 and 1")
     share = min(quantile, 1 - quantile)
     # The tolerance keeps 1000 samples enough for 0.99, whose complement is not exactly 0.01.
     if len(samples) * share < BEYOND - 1e-9:
-        raise errors.too_few_samples(quantile, len(samples), math.ceil(BEYOND / share - 1e-6))
+        raise errors.bench.too_few_samples(quantile, len(samples), math.ceil(BEYOND / share - 1e-6))
     return float(np.quantile(np.asarray(samples, np.float64), quantile))
 
 

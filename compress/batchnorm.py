@@ -33,7 +33,7 @@ def reestimate_batch_norm(
     if not norms:
         return 0
     if data.train is None:
-        raise errors.no_training_images(data.name, "re-estimate batch-norm statistics")
+        raise errors.training.no_training_images(data.name, "re-estimate batch-norm statistics")
     pixels = as_tensor(data.train.x)
     count = min(images, len(pixels))
     chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))[:count]

@@ -74,13 +74,15 @@ def load_checkpoint(
         version, made_under = header["format"], header["settings"]
         epochs = tuple(Epoch(**epoch) for epoch in header["epochs"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as reason:
-        raise errors.unreadable_file("the training checkpoint", path, "it is not whole", do) from reason
+        raise errors.inputs.unreadable_file("the training checkpoint", path, "it is not whole", do) from reason
     if version != FORMAT:
-        raise errors.unreadable_file("the training checkpoint", path, f"its format is {version}, not {FORMAT}", do)
+        raise errors.inputs.unreadable_file(
+            "the training checkpoint", path, f"its format is {version}, not {FORMAT}", do
+        )
     wanted = json.loads(json.dumps(settings))
     different = sorted(key for key in {*made_under, *wanted} if made_under.get(key) != wanted.get(key))
     if different:
-        raise errors.foreign_checkpoint(path, different)
+        raise errors.training.foreign_checkpoint(path, different)
     _fill(path, model, optimizer, tensors)
     return epochs
 
@@ -102,7 +104,7 @@ def _fill(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, tensor
     shapes.update({f"momentum.{name}": parameter.shape for name, parameter in parameters.items()})
     fits = all(name in shapes and tensor.shape == shapes[name] for name, tensor in tensors.items())
     if not fits or not tensors.keys() >= places.keys():
-        raise errors.foreign_checkpoint(path, ["the shapes of the network"])
+        raise errors.training.foreign_checkpoint(path, ["the shapes of the network"])
     with torch.no_grad():
         for name, place in places.items():
             place.copy_(tensors[name])

@@ -17,22 +17,22 @@ def check_fit(model: nn.Module, data: Dataset, preprocess: Preprocess) -> int:
     float [N, logits], and when it has fewer logits than there are classes.
     """
     if data.train is None or not len(data.train):
-        raise errors.no_training_images(data.name, "train")
+        raise errors.training.no_training_images(data.name, "train")
     shape = data.shape
     if len(preprocess.mean) != shape[0]:
-        raise errors.network_rejects_images(shape, f"they are normalised for {len(preprocess.mean)} channels")
+        raise errors.training.network_rejects_images(shape, f"they are normalised for {len(preprocess.mean)} channels")
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
             logits = model(network_inputs(as_tensor(data.train.x[:2]), preprocess))
     except (RuntimeError, ValueError, TypeError, IndexError) as reason:
-        raise errors.network_rejects_images(shape, str(reason).splitlines()[0]) from reason
+        raise errors.training.network_rejects_images(shape, str(reason).splitlines()[0]) from reason
     finally:
         model.train(was_training)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise errors.network_rejects_images(shape, f"it returned {found} instead of logits [N, classes]")
+        raise errors.training.network_rejects_images(shape, f"it returned {found} instead of logits [N, classes]")
     if logits.shape[1] < len(data.classes):
-        raise errors.too_few_logits(logits.shape[1], len(data.classes))
+        raise errors.training.too_few_logits(logits.shape[1], len(data.classes))
     return logits.shape[1]

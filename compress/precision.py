@@ -90,10 +90,10 @@ def _read(path: Path) -> Choice:
     try:
         choice = Choice(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as reason:
-        raise errors.unreadable_file("the training choice", path, "it is not whole", do) from reason
+        raise errors.inputs.unreadable_file("the training choice", path, "it is not whole", do) from reason
     sound = choice.precision in get_args(Precision) and isinstance(choice.compiled, bool)
     if not sound or not isinstance(choice.threads, int) or not 1 <= choice.threads <= _MOST_THREADS:
-        raise errors.unreadable_file("the training choice", path, "it holds impossible values", do)
+        raise errors.inputs.unreadable_file("the training choice", path, "it holds impossible values", do)
     return choice
 
 

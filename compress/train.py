@@ -121,7 +121,7 @@ def train(
     longer a number, and a checkpoint that is damaged or belongs to another run.
     """
     if objective is not None and label_smoothing:
-        raise errors.impossible_setting("label_smoothing", label_smoothing, "0 beside an objective of its own")
+        raise errors.inputs.impossible_setting("label_smoothing", label_smoothing, "0 beside an objective of its own")
     objective = objective or CrossEntropy(label_smoothing)
     _check_settings(
         epochs=epochs, batch=batch, lr=lr, momentum=momentum, weight_decay=weight_decay, warmup=warmup,
@@ -193,7 +193,7 @@ def _train_epoch(run: _Run, number: int, judged: Split | None, view: TrainingPro
         labels = run.labels[order[first:last]]
         loss, right = _train_step(run, images, labels)
         if not math.isfinite(loss):
-            raise errors.training_diverged(number, rate)
+            raise errors.training.training_diverged(number, rate)
         total_loss, correct, seen = total_loss + loss * len(labels), correct + right, seen + len(labels)
         view.step(number, total_loss / seen, correct / seen, seen / (time.perf_counter() - began))
     speed = seen / (time.perf_counter() - began)
@@ -222,7 +222,7 @@ def _optimizer(
 ) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
-        raise errors.nothing_to_train()
+        raise errors.training.nothing_to_train()
     spared = [] if decay_norms else [parameter for parameter in trained if parameter.ndim <= 1]
     decayed = trained if decay_norms else [parameter for parameter in trained if parameter.ndim > 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
@@ -252,7 +252,7 @@ def _check_settings(
     )
     for name, value, sound, valid in ranges:
         if not sound:
-            raise errors.impossible_setting(name, value, valid)
+            raise errors.inputs.impossible_setting(name, value, valid)
     choices = (
         ("schedule", schedule, SCHEDULES),
         ("augment", augment, AUGMENTS),
@@ -261,4 +261,4 @@ def _check_settings(
     )
     for name, value, valid_words in choices:
         if value not in valid_words:
-            raise errors.unknown_choice(name, value, valid_words)
+            raise errors.inputs.unknown_choice(name, value, valid_words)

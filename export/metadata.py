@@ -95,9 +95,9 @@ def check_properties(properties: Mapping[str, str]) -> dict[str, str]:
     """`properties` as they are, once every key and value is a text that ONNX can carry."""
     for key, value in properties.items():
         if not isinstance(key, str) or not key:
-            raise errors.bad_metadata(str(key), "its key is no text")
+            raise errors.export.bad_metadata(str(key), "its key is no text")
         if not isinstance(value, str):
-            raise errors.bad_metadata(key, f"its value is {type(value).__name__} and must be text")
+            raise errors.export.bad_metadata(key, f"its value is {type(value).__name__} and must be text")
     return dict(properties)
 
 
@@ -117,9 +117,9 @@ def parse_properties(properties: Mapping[str, str]) -> ModelMetadata:
 
     mean, std = _numbers("mean", text("mean")), _numbers("std", text("std"))
     if mean is not None and std is not None and len(mean) != len(std):
-        raise errors.bad_metadata(PREFIX + "std", f"it has {len(std)} numbers and mean has {len(mean)}")
+        raise errors.export.bad_metadata(PREFIX + "std", f"it has {len(std)} numbers and mean has {len(mean)}")
     if std is not None and min(std, default=1.0) <= 0:
-        raise errors.bad_metadata(PREFIX + "std", "its numbers must be greater than 0")
+        raise errors.export.bad_metadata(PREFIX + "std", "its numbers must be greater than 0")
     return ModelMetadata(
         mean=mean,
         std=std,
@@ -148,7 +148,7 @@ def _numbers(key: str, text: str | None) -> tuple[float, ...] | None:
         return None
     values = _list(key, text)
     if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
-        raise errors.bad_metadata(PREFIX + key, "it is no list of numbers")
+        raise errors.export.bad_metadata(PREFIX + key, "it is no list of numbers")
     return tuple(float(value) for value in values)
 
 
@@ -157,7 +157,7 @@ def _names(key: str, text: str | None) -> tuple[str, ...] | None:
         return None
     values = _list(key, text)
     if not all(isinstance(value, str) for value in values):
-        raise errors.bad_metadata(PREFIX + key, "it is no list of names")
+        raise errors.export.bad_metadata(PREFIX + key, "it is no list of names")
     return tuple(values)
 
 
@@ -165,7 +165,7 @@ def _list(key: str, text: str) -> list:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as reason:
-        raise errors.bad_metadata(PREFIX + key, "it is no JSON") from reason
+        raise errors.export.bad_metadata(PREFIX + key, "it is no JSON") from reason
     if not isinstance(values, list) or not values:
-        raise errors.bad_metadata(PREFIX + key, "it is no list with entries")
+        raise errors.export.bad_metadata(PREFIX + key, "it is no list with entries")
     return values

@@ -73,14 +73,14 @@ def check_parity(
     whose output has not one row per input.
     """
     if not batches or min(batches) < 1:
-        raise errors.impossible_setting("batches", batches, "batch sizes of at least 1")
+        raise errors.inputs.impossible_setting("batches", batches, "batch sizes of at least 1")
     if not tolerance > 0:
-        raise errors.impossible_setting("tolerance", tolerance, "a number greater than 0")
+        raise errors.inputs.impossible_setting("tolerance", tolerance, "a number greater than 0")
     if len(inputs) < max(batches):
-        raise errors.too_few_inputs(len(inputs), max(batches))
+        raise errors.export.too_few_inputs(len(inputs), max(batches))
     expected = np.asarray(reference(inputs))
     if expected.ndim < 1 or len(expected) != len(inputs):
-        raise errors.wrong_reference_output(expected.shape, len(inputs))
+        raise errors.export.wrong_reference_output(expected.shape, len(inputs))
     if not np.isfinite(expected).all():
         return _verdict((), 0.0, tolerance, "the reference itself gives NaN or infinite outputs")
     scale = float(np.ptp(expected))

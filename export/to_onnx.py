@@ -52,9 +52,9 @@ def export_onnx(
     """
     properties = check_properties(metadata or {})
     if opset not in OPSETS:
-        raise errors.impossible_setting("opset", opset, f"from {OPSETS[0]} to {OPSETS[-1]}")
+        raise errors.inputs.impossible_setting("opset", opset, f"from {OPSETS[0]} to {OPSETS[-1]}")
     if example.dtype != torch.float32 or example.ndim != 4 or 0 in example.shape:
-        raise errors.unsuitable_example(str(example.dtype).removeprefix("torch."), tuple(example.shape))
+        raise errors.export.unsuitable_example(str(example.dtype).removeprefix("torch."), tuple(example.shape))
     network = _prepare(model)
     images = example.detach().cpu().contiguous()
     # The exporter takes a size of 0 or 1 for a constant, so a free batch axis is traced with two images.
@@ -71,7 +71,7 @@ def _prepare(model: nn.Module) -> nn.Module:
     network = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise errors.parameters_not_finite(name)
+            raise errors.export.parameters_not_finite(name)
     return network.requires_grad_(False)
 
 
@@ -80,12 +80,12 @@ def _check_output(network: nn.Module, images: torch.Tensor) -> None:
         with torch.no_grad():
             output = network(images)
     except (RuntimeError, ValueError, TypeError, IndexError) as reason:
-        raise errors.network_rejects_images(tuple(images.shape[1:]), _first_line(reason)) from reason
+        raise errors.training.network_rejects_images(tuple(images.shape[1:]), _first_line(reason)) from reason
     if not isinstance(output, torch.Tensor):
-        raise errors.unsuitable_output(f"a {type(output).__name__}")
+        raise errors.export.unsuitable_output(f"a {type(output).__name__}")
     if output.dtype != torch.float32 or output.ndim < 2 or output.shape[0] != images.shape[0]:
         dtype = str(output.dtype).removeprefix("torch.")
-        raise errors.unsuitable_output(f"a {dtype} tensor of shape {list(output.shape)}")
+        raise errors.export.unsuitable_output(f"a {dtype} tensor of shape {list(output.shape)}")
 
 
 def _trace(network: nn.Module, images: torch.Tensor, opset: int, dynamic_batch: bool) -> ir.Model:
@@ -106,14 +106,14 @@ def _trace(network: nn.Module, images: torch.Tensor, opset: int, dynamic_batch: 
     except Exception as reason:  # the exporter raises whatever its many parts raise, a user's forward among them
         message = str(reason)
         if dynamic_batch and f"Constraints violated ({BATCH})" in message:
-            raise errors.network_fixes_batch() from reason
+            raise errors.export.network_fixes_batch() from reason
         unknown = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", message)
         why = f"ONNX has no counterpart of {unknown[1]}" if unknown else _first_line(reason)
-        raise errors.cannot_export(why) from reason
+        raise errors.export.cannot_export(why) from reason
     assert converted is not None
     for node in converted.model.graph.all_nodes():
         if node.domain:
-            raise errors.cannot_export(f"{node.domain}.{node.op_type} is not an operator of the ONNX standard")
+            raise errors.export.cannot_export(f"{node.domain}.{node.op_type} is not an operator of the ONNX standard")
     return converted.model
 
 
@@ -134,7 +134,7 @@ def _to_proto(model: ir.Model, opset: int, dynamic_batch: bool, properties: Mapp
         proto.metadata_props.add(key=key, value=properties[key])
     size = proto.ByteSize()
     if size >= onnx.checker.MAXIMUM_PROTOBUF:
-        raise errors.cannot_export(f"the file would take {size / 2**30:.1f} GiB and ONNX files end at 2 GiB")
+        raise errors.export.cannot_export(f"the file would take {size / 2**30:.1f} GiB and ONNX files end at 2 GiB")
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
@@ -148,7 +148,7 @@ def _name_batch(graph: ir.Graph, dynamic_batch: bool) -> None:
     symbol = shape[0]
     result = graph.outputs[0].shape
     if isinstance(symbol, int) or result is None or result[0] != symbol:
-        raise errors.network_fixes_batch()
+        raise errors.export.network_fixes_batch()
     pattern = re.compile(rf"\b{re.escape(str(symbol))}\b")
     values = [*graph.inputs, *(value for node in graph.all_nodes() for value in node.outputs)]
     for value in values:

@@ -35,7 +35,7 @@ def read_vectors(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """The inputs and outputs of a file of test vectors. Raises EdgeLatheError for anything else."""
     path = Path(path)
     if not path.is_file():
-        raise errors.missing_file("the test vectors", path)
+        raise errors.inputs.missing_file("the test vectors", path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             vectors = {key: archive[key] for key in KEYS}
@@ -49,7 +49,7 @@ def read_vectors(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
         AttributeError,
         TypeError,
     ) as reason:
-        raise errors.bad_test_vectors(path, 'it is no .npz with arrays "inputs" and "outputs"') from reason
+        raise errors.export.bad_test_vectors(path, 'it is no .npz with arrays "inputs" and "outputs"') from reason
     _check(path, vectors)
     return vectors["inputs"], vectors["outputs"]
 
@@ -65,8 +65,8 @@ def _check(path: Path, vectors: dict[str, np.ndarray]) -> None:
     inputs, outputs = (vectors[key] for key in KEYS)
     for key in KEYS:
         if vectors[key].dtype != np.float32:
-            raise errors.bad_test_vectors(path, f"its {key} are {vectors[key].dtype}, not float32")
+            raise errors.export.bad_test_vectors(path, f"its {key} are {vectors[key].dtype}, not float32")
         if vectors[key].ndim < 2 or not np.isfinite(vectors[key]).all():
-            raise errors.bad_test_vectors(path, f"its {key} are no batch of finite numbers")
+            raise errors.export.bad_test_vectors(path, f"its {key} are no batch of finite numbers")
     if len(inputs) != len(outputs) or not len(inputs):
-        raise errors.bad_test_vectors(path, f"it has {len(inputs)} inputs and {len(outputs)} outputs")
+        raise errors.export.bad_test_vectors(path, f"it has {len(inputs)} inputs and {len(outputs)} outputs")

@@ -59,28 +59,30 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(file.model)
     except onnx.checker.ValidationError as reason:
-        raise errors.broken_onnx(file.path, f"it breaks the standard: {str(reason).splitlines()[0]}") from reason
+        raise errors.bench.broken_onnx(file.path, f"it breaks the standard: {str(reason).splitlines()[0]}") from reason
     return file.model
 
 
 def _parse(path: Path) -> onnx.ModelProto:
     if path.is_dir():
-        raise errors.unreadable_file("the model", path, "it is a folder", "name the .onnx file inside it")
+        raise errors.inputs.unreadable_file("the model", path, "it is a folder", "name the .onnx file inside it")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise errors.missing_file("the model", path) from None
+        raise errors.inputs.missing_file("the model", path) from None
     except OSError as reason:
-        raise errors.unreadable_file("the model", path, reason.strerror or str(reason), "check the file") from reason
+        raise errors.inputs.unreadable_file(
+            "the model", path, reason.strerror or str(reason), "check the file"
+        ) from reason
     if not data:
-        raise errors.broken_onnx(path, "it is empty")
+        raise errors.bench.broken_onnx(path, "it is empty")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except (DecodeError, ValueError):
-        raise errors.broken_onnx(path, "it is truncated or no ONNX file") from None
+        raise errors.bench.broken_onnx(path, "it is truncated or no ONNX file") from None
     if not model.graph.output or not model.opset_import or not model.ir_version:
-        raise errors.broken_onnx(path, "it is truncated or no ONNX file")
+        raise errors.bench.broken_onnx(path, "it is truncated or no ONNX file")
     return model
 
 
@@ -135,16 +137,16 @@ def _check_external(path: Path, tensor: onnx.TensorProto) -> Path:
     # A symbolic link may lead out of the folder as well as "..", hence the resolved path decides.
     file = (folder / location).resolve()
     if not location or not file.is_relative_to(folder) or file == folder:
-        raise errors.external_tensor(path, tensor.name, location, "which lies outside the model's folder")
+        raise errors.bench.external_tensor(path, tensor.name, location, "which lies outside the model's folder")
     if not file.is_file():
-        raise errors.external_tensor(path, tensor.name, location, "and there is no such file")
+        raise errors.bench.external_tensor(path, tensor.name, location, "and there is no such file")
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
     except ValueError:
-        raise errors.external_tensor(path, tensor.name, location, "at a place that is no number") from None
+        raise errors.bench.external_tensor(path, tensor.name, location, "at a place that is no number") from None
     size = file.stat().st_size
     if offset < 0 or length < 0 or offset + max(length, tensor_bytes(tensor)) > size:
-        raise errors.external_tensor(path, tensor.name, location, f"which ends before it ({size} bytes)")
+        raise errors.bench.external_tensor(path, tensor.name, location, f"which ends before it ({size} bytes)")
     return file
 
 
@@ -182,10 +184,10 @@ def _check_connected(path: Path, graph: onnx.GraphProto, outer: set[str]) -> Non
         for name in node.input:
             if name and name not in known:
                 operator = f'its operator {node.op_type} "{node.name}"'
-                raise errors.broken_onnx(path, f'{operator} reads "{name}", which nothing before it produces')
+                raise errors.bench.broken_onnx(path, f'{operator} reads "{name}", which nothing before it produces')
         for inner in subgraphs(node):
             _check_connected(path, inner, known)
         known.update(node.output)
     for value in graph.output:
         if value.name not in known:
-            raise errors.broken_onnx(path, f'nothing produces its output "{value.name}"')
+            raise errors.bench.broken_onnx(path, f'nothing produces its output "{value.name}"')

@@ -31,7 +31,7 @@ def modernize(proto: onnx.ModelProto, path: Path | str, *, oldest: int, need: st
         try:
             proto = version_converter.convert_version(proto, oldest)
         except Exception as reason:  # of a third party: RuntimeError, ConvertError and others
-            raise errors.opset_too_old(path, found, oldest, need, _why(proto, oldest, reason)) from reason
+            raise errors.quantize.opset_too_old(path, found, oldest, need, _why(proto, oldest, reason)) from reason
         helper.set_model_props(proto, {**told, RAISED: f"{found} to {oldest}"})
     weights = {tensor.name for tensor in proto.graph.initializer}
     if any(value.name in weights for value in proto.graph.input):

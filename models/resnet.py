@@ -89,7 +89,7 @@ def cifar_resnet(
     those of Idelbayev's published CIFAR-10 checkpoints.
     """
     if shortcut not in ("A", "B"):
-        raise errors.unknown_choice("shortcut", shortcut, ("A", "B"))
+        raise errors.inputs.unknown_choice("shortcut", shortcut, ("A", "B"))
     return CifarResNet((depth - 2) // 6, num_classes, in_channels, width, shortcut)
 
 

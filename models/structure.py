@@ -121,12 +121,12 @@ def load_network(folder: Path, build: Callable[[NetworkSpec], nn.Module] | None 
     tensors = _read_tensors(folder, structure.tensors_sha256)
     spec = NetworkSpec(structure.source, structure.arguments)
     if build is None and is_user_function(spec.source):
-        raise errors.structure_needs_code(folder, spec.source)
+        raise errors.networks.structure_needs_code(folder, spec.source)
     with torch.random.fork_rng(devices=[]):
         model = _build(spec, folder) if build is None else build(spec)
     for edit in structure.edits:
         if why := refusal(model, edit):
-            raise errors.broken_structure(folder / STRUCTURE, why)
+            raise errors.networks.broken_structure(folder / STRUCTURE, why)
         make_edit(model, edit)
     _set_widths(folder, model, structure.layers)
     _narrow_tensors(folder, model, tensors)
@@ -149,44 +149,50 @@ def _read_structure(folder: Path) -> _Structure:
     try:
         return _Structure.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise errors.missing_file("the network", path) from None
+        raise errors.inputs.missing_file("the network", path) from None
     except ValidationError as reason:
         first = reason.errors()[0]
-        raise errors.broken_structure(path, f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()) from reason
+        raise errors.networks.broken_structure(
+            path, f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
+        ) from reason
 
 
 def _read_tensors(folder: Path, sha256: str) -> dict[str, Tensor]:
     path = folder / TENSORS
     if not path.is_file():
-        raise errors.missing_file("the network", path)
+        raise errors.inputs.missing_file("the network", path)
     data = path.read_bytes()
     if sha256_bytes(data) != sha256:
-        raise errors.broken_structure(path, f"its SHA-256 is not the one in {STRUCTURE}")
+        raise errors.networks.broken_structure(path, f"its SHA-256 is not the one in {STRUCTURE}")
     try:
         return load(data)
     except (SafetensorError, ValueError) as reason:
-        raise errors.broken_structure(path, "it is no safetensors file") from reason
+        raise errors.networks.broken_structure(path, "it is no safetensors file") from reason
 
 
 def _build(spec: NetworkSpec, folder: Path) -> nn.Module:
     try:
         return zoo.build(spec.source, **spec.arguments)
     except TypeError as reason:
-        raise errors.broken_structure(folder / STRUCTURE, f"{spec.source} lacks arguments") from reason
+        raise errors.networks.broken_structure(folder / STRUCTURE, f"{spec.source} lacks arguments") from reason
 
 
 def _set_widths(folder: Path, model: nn.Module, recorded: dict[str, dict[str, Width]]) -> None:
     layers = {name: layer for name, layer in model.named_modules() if _kind(layer)}
     if unequal := layers.keys() ^ recorded.keys():
-        raise errors.broken_structure(folder / STRUCTURE, f"it and the network differ in the layer {min(unequal)}")
+        raise errors.networks.broken_structure(
+            folder / STRUCTURE, f"it and the network differ in the layer {min(unequal)}"
+        )
     for name, layer in layers.items():
         original = _widths(layer)
         if recorded[name].keys() != original.keys():
-            raise errors.broken_structure(folder / STRUCTURE, f"the widths of {name} are not {', '.join(original)}")
+            raise errors.networks.broken_structure(
+                folder / STRUCTURE, f"the widths of {name} are not {', '.join(original)}"
+            )
         for attribute, width in recorded[name].items():
             if not _is_narrower(width, original[attribute]):
                 why = f"{attribute} of {name} is {width}, which cannot be cut from {original[attribute]}"
-                raise errors.broken_structure(folder / STRUCTURE, why)
+                raise errors.networks.broken_structure(folder / STRUCTURE, why)
             setattr(layer, attribute, tuple(width) if isinstance(width, list) else width)
 
 
@@ -199,7 +205,9 @@ def _is_narrower(width: Width, original: Width) -> bool:
 def _narrow_tensors(folder: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Give every parameter and buffer the shape and dtype of its tensor; the values are loaded afterwards."""
     if unequal := model.state_dict().keys() ^ tensors.keys():
-        raise errors.broken_structure(folder / TENSORS, f"it and the network differ in the tensor {min(unequal)}")
+        raise errors.networks.broken_structure(
+            folder / TENSORS, f"it and the network differ in the tensor {min(unequal)}"
+        )
     replaced: dict[int, nn.Parameter | Tensor] = {}  # by what they replace, so that tied weights stay tied
     for name, tensor in sorted(tensors.items()):
         owner, _, attribute = name.rpartition(".")
@@ -216,9 +224,15 @@ def _narrow_tensors(folder: Path, model: nn.Module, tensors: dict[str, Tensor]) 
 def _check_shape(folder: Path, name: str, module: nn.Module, attribute: str, original: Tensor, tensor: Tensor) -> None:
     before, after, kind = list(original.shape), list(tensor.shape), _kind(module)
     if not _is_narrower(after, before):
-        raise errors.broken_structure(folder / TENSORS, f"{name} is {after}, which cannot be cut from {before}")
+        raise errors.networks.broken_structure(
+            folder / TENSORS, f"{name} is {after}, which cannot be cut from {before}"
+        )
     if kind is not None and attribute == "weight" and tensor.shape != kind.weight_shape(module):
         wanted = list(kind.weight_shape(module))
-        raise errors.broken_structure(folder / TENSORS, f"{name} is {after} and not {wanted} as in {STRUCTURE}")
+        raise errors.networks.broken_structure(
+            folder / TENSORS, f"{name} is {after} and not {wanted} as in {STRUCTURE}"
+        )
     if kind is None and after != before and type(module).__module__.startswith("torch.nn."):
-        raise errors.broken_structure(folder / TENSORS, f"{name} cannot be narrowed: its layer's widths are unknown")
+        raise errors.networks.broken_structure(
+            folder / TENSORS, f"{name} cannot be narrowed: its layer's widths are unknown"
+        )

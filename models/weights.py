@@ -41,14 +41,14 @@ def load_weights(model: nn.Module, path: Path | str) -> WeightReport:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise errors.missing_file("the weights", path)
+        raise errors.inputs.missing_file("the weights", path)
     state, prefix = _strip(_state_dict(path, _read(path)), model)
     report = _compare(state, prefix, model)
     if report.missing or report.unexpected or report.unequal:
-        raise errors.other_network(path, report.missing, report.unexpected, report.unequal)
+        raise errors.networks.other_network(path, report.missing, report.unexpected, report.unequal)
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
-            raise errors.weights_not_finite(path, name)
+            raise errors.networks.weights_not_finite(path, name)
     # Not strict: batch norms of before PyTorch 0.4.1 do not count batches, and nothing here needs the count.
     model.load_state_dict(state, strict=False)
     return report
@@ -61,11 +61,11 @@ def _read(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as reason:
         if wanted := re.search(r"GLOBAL (\S+)", str(reason)):
-            raise errors.weights_need_code(path, wanted[1]) from reason
-        raise errors.broken_weights(path) from reason
+            raise errors.networks.weights_need_code(path, wanted[1]) from reason
+        raise errors.networks.broken_weights(path) from reason
     # A damaged file fails wherever its reader stumbles.
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError) as reason:
-        raise errors.broken_weights(path) from reason
+        raise errors.networks.broken_weights(path) from reason
 
 
 def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
             break
         content = inner
     if not isinstance(content, Mapping) or not content or not all(map(torch.is_tensor, content.values())):
-        raise errors.no_state_dict(path)
+        raise errors.networks.no_state_dict(path)
     return {str(name): tensor for name, tensor in content.items()}
 
 

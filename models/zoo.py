@@ -50,11 +50,11 @@ def build(source: str, *, num_classes: int, in_channels: int = 3, **arguments: A
         return _user_network(source, num_classes, in_channels, arguments)
     else:
         valid = (*NETWORKS, "torchvision:<name>", "path/to/file.py:function")
-        raise errors.unknown_choice("network", source, valid)
+        raise errors.inputs.unknown_choice("network", source, valid)
     try:
         return factory(num_classes=num_classes, in_channels=in_channels, **arguments)
     except (TypeError, ValueError, RuntimeError) as reason:
-        raise errors.wrong_network_arguments(source, str(reason)) from reason
+        raise errors.networks.wrong_network_arguments(source, str(reason)) from reason
 
 
 def _check_arguments(source: str, function: Callable[..., nn.Module], arguments: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ def _check_arguments(source: str, function: Callable[..., nn.Module], arguments:
         return
     for name in arguments:
         if name not in parameters:
-            raise errors.unknown_choice(f"argument of {source}", name, parameters)
+            raise errors.inputs.unknown_choice(f"argument of {source}", name, parameters)
 
 
 def _torchvision(name: str, *, num_classes: int, in_channels: int, **arguments: Any) -> nn.Module:
@@ -71,7 +71,7 @@ def _torchvision(name: str, *, num_classes: int, in_channels: int, **arguments: 
 
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
-        raise errors.unknown_choice("torchvision network", name, names)
+        raise errors.inputs.unknown_choice("torchvision network", name, names)
     # Auxiliary heads make the output of these two a tuple in training; nothing here uses them.
     if name in ("googlenet", "inception_v3"):
         arguments = {"aux_logits": False, "init_weights": True, **arguments}
@@ -99,5 +99,5 @@ def _user_network(source: str, num_classes: int, in_channels: int, arguments: di
     taken = {name: value for name, value in offered.items() if takes_all or name in parameters}
     model = userfunction.call(source, function, **taken, **arguments)
     if not isinstance(model, nn.Module):
-        raise errors.wrong_result(source, "a torch.nn.Module", model)
+        raise errors.networks.wrong_result(source, "a torch.nn.Module", model)
     return model

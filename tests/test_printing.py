@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from edgelathe import verbs
 from edgelathe.compress.quantize.audit import Audit
-from edgelathe.compress.quantize.placement import NodePlan
+from edgelathe.compress.quantize.placing.placement import NodePlan
 from edgelathe.compress.quantize.plan import QuantPlan
 from edgelathe.compress.quantize.quantize import Quantized
 from edgelathe.dryrun import Plan, Step

@@ -14,13 +14,13 @@ from edgelathe.compress.distill.weighting import WEIGHTINGS
 from edgelathe.compress.precision import PRECISIONS
 from edgelathe.compress.prune.channels import prune_channels
 from edgelathe.compress.prune.criteria import CRITERIA, SEEDED
-from edgelathe.compress.quantize.int8_gradients import Gradients
-from edgelathe.compress.quantize.qat import qat
+from edgelathe.compress.quantize.calibration.ranges import METHODS
+from edgelathe.compress.quantize.learning.int8_gradients import Gradients
+from edgelathe.compress.quantize.learning.qat import qat
+from edgelathe.compress.quantize.learning.value_ranges import RANGES
+from edgelathe.compress.quantize.placing.targets import TARGETS
 from edgelathe.compress.quantize.quantize import quantize
-from edgelathe.compress.quantize.ranges import METHODS
-from edgelathe.compress.quantize.store_weights import FORMATS, store_weights
-from edgelathe.compress.quantize.targets import TARGETS
-from edgelathe.compress.quantize.value_ranges import RANGES
+from edgelathe.compress.quantize.storage.store_weights import FORMATS, store_weights
 from edgelathe.compress.schedule import SCHEDULES
 from edgelathe.compress.surgery.drop_squeeze_excite import drop_squeeze_excite
 from edgelathe.compress.surgery.replace_activations import replace_activations

@@ -13,8 +13,8 @@ import pytest
 from edgelathe import tuning
 from edgelathe.bench.accuracy import predict
 from edgelathe.bench.latency import measure_latency
-from edgelathe.compress.quantize.search import SCHEMES
-from edgelathe.compress.quantize.sensitivity import read_keep_float
+from edgelathe.compress.quantize.search.search import SCHEMES
+from edgelathe.compress.quantize.search.sensitivity import read_keep_float
 from edgelathe.data import Dataset, load_data
 from edgelathe.errors import EdgeLatheError
 from edgelathe.export.metadata import read_properties

@@ -12,8 +12,8 @@ RUNTIMES: dict[str, Adapter] = {"onnxruntime": onnxruntime}
 def find_runtime(name: str) -> Adapter:
     """The adapter called `name`. Raises EdgeLatheError for an unknown or missing runtime."""
     if name not in RUNTIMES:
-        raise errors.unknown_choice("runtime", name, RUNTIMES)
+        raise errors.inputs.unknown_choice("runtime", name, RUNTIMES)
     adapter = RUNTIMES[name]
     if adapter.reason_why_not() is not None:
-        raise errors.missing_runtime(name, adapter.PACKAGE)
+        raise errors.bench.missing_runtime(name, adapter.PACKAGE)
     return adapter

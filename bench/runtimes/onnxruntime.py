@@ -40,12 +40,12 @@ class Session:
         for name, value in settings.items():
             setattr(options, name, value)
         if not path.is_file():
-            raise errors.missing_file("the model", path)
+            raise errors.inputs.missing_file("the model", path)
         # The runtime raises a dozen unrelated classes, all directly under Exception, for a file it refuses.
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as reason:
-            raise errors.runtime_refused("onnxruntime", path, _first_line(reason)) from reason
+            raise errors.bench.runtime_refused("onnxruntime", path, _first_line(reason)) from reason
         self._path = path
         self.doubts = _doubts(self._session)
         self.inputs = tuple(_port(value) for value in self._session.get_inputs())
@@ -55,7 +55,7 @@ class Session:
         try:
             return self._session.run(None, inputs)
         except Exception as reason:
-            raise errors.runtime_refused("onnxruntime", self._path, _first_line(reason)) from reason
+            raise errors.bench.runtime_refused("onnxruntime", self._path, _first_line(reason)) from reason
 
 
 def _doubts(session: Any) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def distill(
     _check_settings(loss, weighting, alpha, temperature)
     logits, answers = check_fit(model, data, preprocess), check_fit(teacher, data, teacher_preprocess)
     if logits != answers:
-        raise errors.unequal_logits(logits, answers)
+        raise errors.training.unequal_logits(logits, answers)
     frozen = copy.deepcopy(teacher).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     objective = Distillation(
         frozen, teacher_preprocess, weighting, alpha, temperature, label_smoothing,
@@ -121,13 +121,13 @@ def distill(
 
 def _check_settings(loss: str, weighting: str, alpha: float, temperature: float) -> None:
     if loss != "kd":
-        raise errors.unknown_choice("loss", loss, ["kd"])
+        raise errors.inputs.unknown_choice("loss", loss, ["kd"])
     if weighting not in WEIGHTINGS:
-        raise errors.unknown_choice("weighting", weighting, WEIGHTINGS)
+        raise errors.inputs.unknown_choice("weighting", weighting, WEIGHTINGS)
     if not 0 <= alpha <= 1:
-        raise errors.impossible_setting("alpha", alpha, "between 0 and 1")
+        raise errors.inputs.impossible_setting("alpha", alpha, "between 0 and 1")
     if not 0 < temperature < float("inf"):
-        raise errors.impossible_setting("temperature", temperature, "above 0")
+        raise errors.inputs.impossible_setting("temperature", temperature, "above 0")
 
 
 def _mean_score(

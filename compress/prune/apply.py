@@ -26,7 +26,7 @@ def network_sha256(model: nn.Module) -> str:
 def apply_plan(model: nn.Module, plan: PruningPlan) -> nn.Module:
     """A pruned copy of `model`; raises EdgeLatheError when the plan was made for another network."""
     if plan.network != network_sha256(model):
-        raise errors.foreign_plan("its layers have other names or shapes")
+        raise errors.prune.foreign_plan("its layers have other names or shapes")
     layers = dict(model.named_modules())
     for group in plan.groups:
         if group.after < group.before:
@@ -41,7 +41,7 @@ def remove(model: nn.Module, groups: Iterable[Group]) -> nn.Module:
     for (name, side), positions in _removed_positions(groups).items():
         keep = sorted(set(range(width(layers[name], side))) - positions)
         if not keep:
-            raise errors.foreign_plan(f"it would leave nothing of {name}")
+            raise errors.prune.foreign_plan(f"it would leave nothing of {name}")
         narrow(layers[name], side, torch.tensor(keep))
     return pruned
 
@@ -66,14 +66,14 @@ def _check(group: Group, layers: Mapping[str, nn.Module]) -> None:
     for member in group.members:
         layer = layers.get(member.layer)
         if layer is None or refusal(layer, member.layer) or member.side not in sides(layer):
-            raise errors.foreign_plan(f"{member.layer or 'the network itself'} has no channels that can be cut")
+            raise errors.prune.foreign_plan(f"{member.layer or 'the network itself'} has no channels that can be cut")
         size = width(layer, member.side)
         inside = 0 <= member.start <= member.start + member.count * member.repeat <= size
         if not inside or min(member.first, member.count - 1, member.repeat - 1) < 0:
-            raise errors.foreign_plan(f"it points outside of the {size} channels of {member.layer}")
+            raise errors.prune.foreign_plan(f"it points outside of the {size} channels of {member.layer}")
         widest = max(widest, size)
     if group.before > widest:
-        raise errors.foreign_plan(f"no layer has the {group.before} channels of {group.layer}")
+        raise errors.prune.foreign_plan(f"no layer has the {group.before} channels of {group.layer}")
 
 
 def _removed_positions(groups: Iterable[Group]) -> dict[tuple[str, Side], set[int]]:

@@ -65,16 +65,16 @@ def plan_channels(
     be traced.
     """
     if scope != "uniform":
-        raise errors.unknown_choice("scope", scope, ["uniform"])
+        raise errors.inputs.unknown_choice("scope", scope, ["uniform"])
     if not 0 < keep_macs <= 1:
-        raise errors.impossible_setting("keep_macs", keep_macs, "above 0 and at most 1")
+        raise errors.inputs.impossible_setting("keep_macs", keep_macs, "above 0 and at most 1")
     if multiple < 1:
-        raise errors.impossible_setting("multiple", multiple, "1 or more")
+        raise errors.inputs.impossible_setting("multiple", multiple, "1 or more")
     name, score = find_criterion(criterion, seed)
     groups = trace_groups(model, example, ignore)
     prunable = [group for group in groups if not group.reason]
     if not prunable:
-        raise errors.nothing_prunable([f"{group.layer}: {group.reason}" for group in groups])
+        raise errors.prune.nothing_prunable([f"{group.layer}: {group.reason}" for group in groups])
     ranked = {group.layer: _ranking(model, group, score) for group in prunable}
     costs = layer_costs(model, example)
     macs, parameters = count_macs(model, example)
@@ -89,7 +89,7 @@ def plan_channels(
     if not within(steps[0]):
         least = _predicted_macs(costs, cut(steps[0])) / macs
         left = [f"{group.layer}: {group.reason}" for group in groups if group.reason]
-        raise errors.unreachable_macs(keep_macs, least, left)
+        raise errors.prune.unreachable_macs(keep_macs, least, left)
     low, high = 0, len(steps)
     while high - low > 1:
         middle = (low + high) // 2
@@ -130,7 +130,7 @@ def _ranking(model: nn.Module, group: Group, criterion: Criterion) -> list[int]:
             shared.append(filters(layer))
     importance = group_importance(criterion, shared)
     if importance.shape != (group.before,) or not bool(torch.isfinite(importance).all()):
-        raise errors.bad_importance(group.layer, group.before)
+        raise errors.prune.bad_importance(group.layer, group.before)
     return torch.argsort(importance, descending=True, stable=True).tolist()
 
 

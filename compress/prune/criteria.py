@@ -30,7 +30,7 @@ def find_criterion(criterion: str | Criterion, seed: int) -> tuple[str, Criterio
     if criterion in SEEDED:
         return criterion, SEEDED[criterion](seed)
     if criterion not in CRITERIA:
-        raise errors.unknown_choice("criterion", criterion, [*CRITERIA, *SEEDED])
+        raise errors.inputs.unknown_choice("criterion", criterion, [*CRITERIA, *SEEDED])
     return criterion, CRITERIA[criterion]
 
 

@@ -118,15 +118,15 @@ class PruningPlan:
             first = reason.errors()[0]
             place = ".".join(map(str, first["loc"]))
             why = f"{place}: {first['msg']}" if place else first["msg"]
-            raise errors.unreadable_file("the pruning plan", source, why, do) from reason
+            raise errors.inputs.unreadable_file("the pruning plan", source, why, do) from reason
         if plan.format != FORMAT:
             why = f"its format is {plan.format}, not {FORMAT}"
-            raise errors.unreadable_file("the pruning plan", source, why, do)
+            raise errors.inputs.unreadable_file("the pruning plan", source, why, do)
         for group in plan.groups:
             ascending = list(group.keep) == sorted(set(group.keep))
             if not group.keep or not ascending or group.keep[0] < 0 or group.keep[-1] >= group.before:
                 why = f"keep of {group.layer} must hold ascending numbers from 0 to {group.before - 1}"
-                raise errors.unreadable_file("the pruning plan", source, why, "mend it")
+                raise errors.inputs.unreadable_file("the pruning plan", source, why, "mend it")
         return plan
 
     def __str__(self) -> str:

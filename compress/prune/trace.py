@@ -37,7 +37,7 @@ def trace_groups(model: nn.Module, example: Tensor, ignore: Sequence[str]) -> tu
     names = [name for name, _ in model.named_modules() if name]
     for name in ignore:
         if name not in names:
-            raise errors.unknown_choice("layer in ignore", name, names)
+            raise errors.inputs.unknown_choice("layer in ignore", name, names)
     network = copy.deepcopy(model).eval().requires_grad_(True)
     noise = torch.randn(example[:1].shape, generator=torch.Generator().manual_seed(0))
     _check_runs(network, noise)
@@ -51,9 +51,9 @@ def _check_runs(network: nn.Module, noise: Tensor) -> None:
         with torch.no_grad():
             output = network(noise)
     except (RuntimeError, ValueError, TypeError, IndexError) as reason:
-        raise errors.network_rejects_images(noise.shape[1:], str(reason).splitlines()[0]) from reason
+        raise errors.training.network_rejects_images(noise.shape[1:], str(reason).splitlines()[0]) from reason
     if not isinstance(output, Tensor) or not bool(torch.isfinite(output).all()):
-        raise errors.cannot_trace("it does not return one tensor of finite numbers")
+        raise errors.prune.cannot_trace("it does not return one tensor of finite numbers")
 
 
 def _read_graph(network: nn.Module, noise: Tensor, order: dict[str, int], ignore: Sequence[str]) -> Iterable[Group]:
@@ -65,7 +65,7 @@ def _read_graph(network: nn.Module, noise: Tensor, order: dict[str, int], ignore
             graph.build_dependency(network, [noise], verbose=False)
             found = list(graph.get_all_groups(root_module_types=(_ConvNd, nn.Linear)))
     except Exception as reason:  # of a third party, and of any kind
-        raise errors.cannot_trace(f"{type(reason).__name__}: {reason}") from reason
+        raise errors.prune.cannot_trace(f"{type(reason).__name__}: {reason}") from reason
     finally:
         shortcuts.detach()
     names = {module: name for name, module in network.named_modules()}

@@ -6,14 +6,14 @@ import numpy as np
 import onnx_ir as ir
 
 from ...models.onnx_graph import add_initializer, constant, drop_node
-from .exact_pixels import quantize_inputs_as_pixels
-from .hold_float import hold_float
-from .placement import absorbing
+from .calibration.ranges import affine
+from .passes.exact_pixels import quantize_inputs_as_pixels
+from .passes.hold_float import hold_float
+from .passes.stem_channels import pad_stem_channels
+from .placing.placement import absorbing
+from .placing.refusals import CLAMPS, ELEMENTWISE, ON_CODES, WITH_WEIGHTS, clip_bounds
+from .placing.targets import TARGETS, Target
 from .plan import Codes, QuantPlan
-from .ranges import affine
-from .refusals import CLAMPS, ELEMENTWISE, ON_CODES, WITH_WEIGHTS, clip_bounds
-from .stem_channels import pad_stem_channels
-from .targets import TARGETS, Target
 from .weights import quantize_bias, quantize_weight
 
 

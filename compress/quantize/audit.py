@@ -15,10 +15,10 @@ import onnxruntime
 
 from ... import errors
 from ...models.onnx_file import load_onnx
-from .exact_pixels import GAIN, OFFSET, PADDING
-from .float_reasons import Wiring, mixed_types, why_float
-from .placement import NodePlan
-from .refusals import CLAMPS, SAME_CODES
+from .passes.exact_pixels import GAIN, OFFSET, PADDING
+from .placing.float_reasons import Wiring, mixed_types, why_float
+from .placing.placement import NodePlan
+from .placing.refusals import CLAMPS, SAME_CODES
 
 INT8_OPERATORS = (
     "QLinearConv",
@@ -180,7 +180,7 @@ def optimised_graph(model: Path | bytes, *, signed: bool = False) -> onnx.GraphP
             onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as reason:
             name = "the quantized model" if isinstance(model, bytes) else model
-            raise errors.runtime_refuses(name, str(reason).splitlines()[0]) from reason
+            raise errors.quantize.runtime_refuses(name, str(reason).splitlines()[0]) from reason
         return onnx.load(options.optimized_model_filepath).graph
 
 

@@ -12,20 +12,20 @@ import onnx_ir as ir
 from ... import errors
 from ...files import sha256_file
 from .apply import apply_plan
-from .bias_correction import Method as BiasMethod
-from .bias_correction import correct_bias
-from .calibrate import calibrate
-from .compensated_rounding import compensate_rounding
-from .equalize import By, equalizable, equalize
-from .exact_pixels import PIXELS, exact_pixels
-from .histogram import Histogram
-from .imagechunks import Images, Spread, as_sliceable
-from .placement import Placement, int8_nodes, place
+from .calibration.calibrate import calibrate
+from .calibration.histogram import Histogram
+from .calibration.imagechunks import Images, Spread, as_sliceable
+from .calibration.ranges import METHODS, Method
+from .passes.exact_pixels import PIXELS, exact_pixels
+from .passes.prepare import prepare
+from .passes.stem_to_depth import stem_to_depth
+from .placing.placement import Placement, int8_nodes, place
+from .placing.targets import TARGETS
 from .plan import QuantPlan, plan_from
-from .prepare import prepare
-from .ranges import METHODS, Method
-from .stem_to_depth import stem_to_depth
-from .targets import TARGETS
+from .repair.bias_correction import Method as BiasMethod
+from .repair.bias_correction import correct_bias
+from .repair.compensated_rounding import compensate_rounding
+from .repair.equalize import By, equalizable, equalize
 
 Pixels = tuple[Sequence[float], Sequence[float]]
 Rounding = Literal["nearest", "compensated", "layers", "blocks", "network"]
@@ -53,11 +53,11 @@ class Scheme:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise errors.unknown_method(self.method, METHODS)
+            raise errors.quantize.unknown_method(self.method, METHODS)
         for key, known in (("equalize", By), ("correct_bias", BiasMethod), ("rounding", Rounding)):
             word = getattr(self, key)
             if word is not None and word not in get_args(known):
-                raise errors.unknown_choice(key, word, get_args(known))
+                raise errors.inputs.unknown_choice(key, word, get_args(known))
 
     def __str__(self) -> str:
         words = [self.method, "per-channel" if self.per_channel else "per-tensor"]
@@ -104,7 +104,7 @@ class Builder:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if target not in TARGETS:
-            raise errors.unknown_choice("target", target, TARGETS)
+            raise errors.inputs.unknown_choice("target", target, TARGETS)
         self.model, self.images, self.target = model, images, target
         self._pixels = pixels if TARGETS[target].runtime == "onnxruntime" else None
         self._on_progress = on_progress
@@ -123,7 +123,7 @@ class Builder:
             few = Spread(as_sliceable(self.images), BIAS_IMAGES)
             repaired = compensate_rounding(prepared, plan, few, on_progress=self._on_progress)
         elif scheme.rounding != "nearest":
-            from .reconstruct import reconstruct
+            from .learning.reconstruct import reconstruct
 
             learned = reconstruct(
                 prepared, placement, plan, self.images, granularity=scheme.rounding, on_progress=self._on_progress
@@ -197,7 +197,7 @@ class Builder:
                 continue
             placement = place(graph, keep_float=keep_float, target=self.target)
             if not pixels and not int8_nodes(placement.nodes):
-                raise errors.nothing_to_quantize(self.model, [node.reason for node in placement.nodes])
+                raise errors.quantize.nothing_to_quantize(self.model, [node.reason for node in placement.nodes])
             if not pixels or PIXELS in placement.values:
                 return graph, placement
         raise AssertionError("the graph without pixels is always there")

@@ -11,12 +11,12 @@ import onnx_ir as ir
 
 from ... import errors
 from ...models.onnx_graph import constant
-from .calibrate import Histogram
-from .exact_pixels import PIXELS
-from .placement import WITH_WEIGHTS, NodePlan, Placement
-from .ranges import METHODS, Method
-from .saturation import pair_scales
-from .targets import TARGETS
+from .calibration.calibrate import Histogram
+from .calibration.ranges import METHODS, Method
+from .passes.exact_pixels import PIXELS
+from .placing.placement import WITH_WEIGHTS, NodePlan, Placement
+from .placing.saturation import pair_scales
+from .placing.targets import TARGETS
 from .value_codes import Codes, choose_codes, placed_by_codes
 from .weights import output_axis, weight_scales
 
@@ -103,10 +103,10 @@ def weight_codes(
 def _limits(nodes: list[str], full: int, weight_bits: Mapping[str, int]) -> dict[str, int]:
     unknown = [name for name in weight_bits if name not in nodes]
     if unknown:
-        raise errors.unknown_nodes(unknown, nodes)
+        raise errors.quantize.unknown_nodes(unknown, nodes)
     for name, bits in weight_bits.items():
         if not FEWEST_BITS <= bits <= MOST_BITS:
-            raise errors.impossible_setting(
+            raise errors.inputs.impossible_setting(
                 f"weight_bits of {name}", bits, f"between {FEWEST_BITS} and {MOST_BITS} bits"
             )
     return {name: min(full, 2 ** (weight_bits.get(name, MOST_BITS) - 1) - 1) for name in nodes}

@@ -11,13 +11,13 @@ from ... import errors
 from ...files import write_atomic
 from .audit import Audit, audit, unaudited
 from .builder import Builder, Pixels, Rounding, Scheme
-from .coverage import Coverage, coverage, coverage_summary
-from .equalize import By
-from .imagechunks import Images, as_sliceable
-from .keep_float import check_keep_float
+from .calibration.coverage import Coverage, coverage, coverage_summary
+from .calibration.imagechunks import Images, as_sliceable
+from .calibration.ranges import Method
+from .placing.keep_float import check_keep_float
+from .placing.targets import TARGETS
 from .plan import QuantPlan
-from .ranges import Method
-from .targets import TARGETS
+from .repair.equalize import By
 
 CorrectBias = Literal["empirical", "analytic", "none"]
 
@@ -106,7 +106,7 @@ def scheme_of(
     The network's own rounding learns biases, and scales channels, so that no float network has the same means.
     """
     if correct_bias not in get_args(CorrectBias):
-        raise errors.unknown_choice("correct_bias", correct_bias, get_args(CorrectBias))
+        raise errors.inputs.unknown_choice("correct_bias", correct_bias, get_args(CorrectBias))
     corrected = None if correct_bias == "none" or rounding == "network" else correct_bias
     return Scheme(method, per_channel, equalize, corrected, rounding)
 

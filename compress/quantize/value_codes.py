@@ -18,10 +18,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ...models.onnx_graph import real
-from .exact_pixels import CENTER, PIXELS
-from .placement import NodePlan, Placement
-from .ranges import LEVELS, Range, affine
-from .targets import Target
+from .calibration.ranges import LEVELS, Range, affine
+from .passes.exact_pixels import CENTER, PIXELS
+from .placing.placement import NodePlan, Placement
+from .placing.targets import Target
 
 COARSER = 1.25
 """A quarter of a bit less for a value, against the time of a HardSigmoid in float."""

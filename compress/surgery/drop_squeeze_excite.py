@@ -39,7 +39,7 @@ def plan_drop(model: nn.Module, images: Tensor | None = None, *, ignore: Sequenc
     kept = [name for name in blocks if any(holds(ignored, name) for ignored in ignore)]
     edits = tuple(Edit(name, "identity") for name in blocks if name not in kept)
     if not edits:
-        raise errors.nothing_to_drop(len(kept))
+        raise errors.surgery.nothing_to_drop(len(kept))
     left = tuple(LeftAlone(name, "squeeze-excite", "it is named in ignore") for name in kept)
     gates = () if images is None else mean_gates(model, [edit.module for edit in edits], images)
     return SurgeryPlan(edits, left, gates)

@@ -48,7 +48,7 @@ def function_calls(model: nn.Module, example: Tensor) -> tuple[Call, ...]:
         try:
             model(example[:1])
         except (RuntimeError, ValueError, TypeError, IndexError) as reason:
-            raise errors.network_rejects_images(example.shape[1:], str(reason).splitlines()[0]) from reason
+            raise errors.training.network_rejects_images(example.shape[1:], str(reason).splitlines()[0]) from reason
     return tuple(calls)
 
 

@@ -35,7 +35,7 @@ def mean_gates(model: nn.Module, blocks: Sequence[str], images: Tensor) -> tuple
             for start in range(0, len(images), _BATCH):
                 network(images[start : start + _BATCH])
     except (RuntimeError, ValueError, TypeError, IndexError) as reason:
-        raise errors.network_rejects_images(images.shape[1:], str(reason).splitlines()[0]) from reason
+        raise errors.training.network_rejects_images(images.shape[1:], str(reason).splitlines()[0]) from reason
     return tuple(MeanGate(block, readers[block], collect.factors()) for block, collect in sums.items())
 
 

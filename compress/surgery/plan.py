@@ -55,13 +55,13 @@ def apply_plan(model: nn.Module, plan: SurgeryPlan) -> nn.Module:
     edited = copy.deepcopy(model)
     for edit in plan.edits:
         if why := refusal(edited, edit):
-            raise errors.foreign_surgery(why)
+            raise errors.surgery.foreign_surgery(why)
         make_edit(edited, edit)
     layers = dict(edited.named_modules())
     for gate in plan.gates:
         reader = layers.get(gate.reader)
         if not isinstance(reader, nn.Conv2d) or reader.in_channels != len(gate.factors):
-            raise errors.foreign_surgery(f"{gate.reader} is no convolution of {len(gate.factors)} channels")
+            raise errors.surgery.foreign_surgery(f"{gate.reader} is no convolution of {len(gate.factors)} channels")
         with torch.no_grad():
             reader.weight.mul_(torch.tensor(gate.factors).to(reader.weight).view(1, -1, 1, 1))
     return edited
@@ -73,9 +73,9 @@ def check_names(key: str, names: Sequence[str], model: nn.Module, candidates: It
     found = list(candidates)
     for name in names:
         if name not in modules:
-            raise errors.unknown_choice(f"module in {key}", name, modules)
+            raise errors.inputs.unknown_choice(f"module in {key}", name, modules)
         if not any(holds(name, candidate) for candidate in found):
-            raise errors.name_without_effect(key, name, what)
+            raise errors.surgery.name_without_effect(key, name, what)
 
 
 def holds(outer: str, inner: str) -> bool:

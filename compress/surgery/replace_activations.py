@@ -49,7 +49,7 @@ def plan_replacement(
     Raises EdgeLatheError for unknown names, names that change nothing, and networks with nothing to replace.
     """
     if to not in REPLACED_BY:
-        raise errors.unknown_choice("activation", to, REPLACED_BY)
+        raise errors.inputs.unknown_choice("activation", to, REPLACED_BY)
     found = dict(_activations(model))
     replaceable = {name: what for name, what in found.items() if what in REPLACED_BY[to]}
     for key, names in (("only", only), ("ignore", ignore)):
@@ -76,7 +76,7 @@ def plan_replacement(
             do = "make modules of functions that stand in a forward"
     if not edits:
         counts = Counter(call.what for call in calls)
-        raise errors.nothing_to_replace(to, REPLACED_BY[to], counts, [str(item) for item in left], do)
+        raise errors.surgery.nothing_to_replace(to, REPLACED_BY[to], counts, [str(item) for item in left], do)
     return SurgeryPlan(tuple(edits), tuple(left))
 
 

@@ -28,7 +28,7 @@ def data_folder() -> Path:
     """The folder of real images and weights. Raises EdgeLatheError when it is not named or not there."""
     folder = os.environ.get("EDGELATHE_TEST_DATA")
     if not folder or not Path(folder).is_dir():
-        raise errors.impossible_setting("EDGELATHE_TEST_DATA", folder, "the folder of test images and weights")
+        raise errors.inputs.impossible_setting("EDGELATHE_TEST_DATA", folder, "the folder of test images and weights")
     return Path(folder).resolve()
 
 

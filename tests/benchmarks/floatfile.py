@@ -22,7 +22,7 @@ def write_float(network: Network, data: Path, path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if network.source.endswith(".onnx"):
         if not (data / network.source).is_file():
-            raise errors.missing_file("the network", data / network.source)
+            raise errors.inputs.missing_file("the network", data / network.source)
         shutil.copyfile(data / network.source, path)
         return
     import torch  # only for what must be exported: a finished benchmark continues without it

@@ -26,8 +26,8 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from edgelathe.compress.quantize.placing.targets import TARGETS
 from edgelathe.compress.quantize.quantize import quantize
-from edgelathe.compress.quantize.targets import TARGETS
 
 from .command import data_folder, end_well, say
 from .floatfile import write_float

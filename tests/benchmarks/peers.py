@@ -72,7 +72,9 @@ def our_tools(variants: Sequence[str]) -> list[Tool]:
     for variant in variants:
         name, equals, arguments = variant.partition("=")
         if not equals or not name or name in (OURS, *PEERS):
-            raise errors.impossible_setting("--variant", variant, 'as in minmax="--method minmax", names used once')
+            raise errors.inputs.impossible_setting(
+                "--variant", variant, 'as in minmax="--method minmax", names used once'
+            )
         settings = f"edgelathe quantize {arguments}".strip()
         command = partial(_our_command, tuple(shlex.split(arguments)))
         tools.append(Tool(f"{OURS} {name}", settings, {"edgelathe": __version__}, command))
@@ -87,7 +89,7 @@ def find_peers(names: Sequence[str], pythons: Sequence[str]) -> tuple[list[Tool]
     found, missing = [], []
     for name in names:
         if name not in PEERS:
-            raise errors.unknown_choice("peer", name, PEERS)
+            raise errors.inputs.unknown_choice("peer", name, PEERS)
         peer = PEERS[name]
         for python in pythons:
             versions = _versions(python, (peer.package, *peer.others))
@@ -122,5 +124,7 @@ def _versions(python: str, packages: Sequence[str]) -> dict[str, str]:
         asked = [python, "-P", str(RUN_PEER), "--versions", *packages]
         answer = subprocess.run(asked, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as reason:
-        raise errors.impossible_setting("--peer-python", python, "a Python 3.11 or later that starts") from reason
+        raise errors.inputs.impossible_setting(
+            "--peer-python", python, "a Python 3.11 or later that starts"
+        ) from reason
     return json.loads(answer.stdout)

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from edgelathe.bench.accuracy import predict
 from edgelathe.compress.quantize.apply import apply_plan
 from edgelathe.compress.quantize.builder import Builder, Scheme
-from edgelathe.compress.quantize.qat import train_quantized
+from edgelathe.compress.quantize.learning.qat import train_quantized
 from edgelathe.data import Dataset, load_data
 from edgelathe.imagesequence import ImageSequence
 

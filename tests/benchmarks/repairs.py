@@ -23,9 +23,9 @@ from edgelathe.bench.accuracy import predict_logits
 from edgelathe.bench.environment import usable_cores
 from edgelathe.bench.stats import wilson
 from edgelathe.bench.units import in_percent
-from edgelathe.compress.quantize.bias_correction import Method as BiasMethod
 from edgelathe.compress.quantize.builder import Builder, Rounding, Scheme
-from edgelathe.compress.quantize.equalize import By
+from edgelathe.compress.quantize.repair.bias_correction import Method as BiasMethod
+from edgelathe.compress.quantize.repair.equalize import By
 from edgelathe.imagesequence import ImageSequence
 
 from .command import data_folder, end_well, say

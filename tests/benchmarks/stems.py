@@ -1,4 +1,4 @@
-"""A strided first convolution in int8, as it is and folded into depth (compress/quantize/stem_to_depth.py).
+"""A strided first convolution in int8, as it is and folded into depth (compress/quantize/passes/stem_to_depth.py).
 
 python -m tests.benchmarks.stems
 """
@@ -15,12 +15,12 @@ import onnx
 import onnx_ir as ir
 from edgelathe.bench.latency import measure_latency
 from edgelathe.compress.quantize.apply import apply_plan
-from edgelathe.compress.quantize.calibrate import calibrate
-from edgelathe.compress.quantize.exact_pixels import PIXELS, exact_pixels
-from edgelathe.compress.quantize.placement import place
+from edgelathe.compress.quantize.calibration.calibrate import calibrate
+from edgelathe.compress.quantize.passes.exact_pixels import PIXELS, exact_pixels
+from edgelathe.compress.quantize.passes.prepare import prepare
+from edgelathe.compress.quantize.passes.stem_to_depth import stem_to_depth
+from edgelathe.compress.quantize.placing.placement import place
 from edgelathe.compress.quantize.plan import plan_from
-from edgelathe.compress.quantize.prepare import prepare
-from edgelathe.compress.quantize.stem_to_depth import stem_to_depth
 
 from .command import end_well
 

@@ -16,8 +16,8 @@ import numpy as np
 from edgelathe.bench.accuracy import predict_logits
 from edgelathe.bench.stats import wilson
 from edgelathe.compress.quantize.builder import Builder, Scheme
-from edgelathe.compress.quantize.sensitivity import noise_share
-from edgelathe.compress.quantize.weight_bits import measure_bits, spend_bytes
+from edgelathe.compress.quantize.search.sensitivity import noise_share
+from edgelathe.compress.quantize.search.weight_bits import measure_bits, spend_bytes
 from edgelathe.data import Preprocess, load_data
 from edgelathe.imagesequence import ImageSequence
 from edgelathe.tuning import split_training

@@ -336,7 +336,7 @@ class OneNumber(nn.Module):
 
 CANNOT = "Cannot export the network"
 REFUSALS = {
-    "fixed batch": (FixedBatch(), {}, EXAMPLE, str(errors.network_fixes_batch())),
+    "fixed batch": (FixedBatch(), {}, EXAMPLE, str(errors.export.network_fixes_batch())),
     "no counterpart": (Unknown(), {}, EXAMPLE, f"{CANNOT} to ONNX: ONNX has no counterpart of aten._linalg_svd;"),
     "branches": (Branches(), {}, EXAMPLE, f"{CANNOT} to ONNX: Could not guard on data-dependent expression"),
     "two outputs": (Pair(), {}, EXAMPLE, f"{CANNOT}: it returns a tuple instead of one float32 tensor"),
@@ -372,7 +372,7 @@ def test_nan_in_the_weights(tmp_path: Path) -> None:
         model.conv.weight[3, 0, 0, 0] = float("nan")
     with pytest.raises(EdgeLatheError) as caught:
         export_onnx(model, EXAMPLE, tmp_path / "m.onnx")
-    assert str(caught.value) == str(errors.parameters_not_finite("conv.weight"))
+    assert str(caught.value) == str(errors.export.parameters_not_finite("conv.weight"))
     assert not list(tmp_path.iterdir())
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision.models as zoo
+from edgelathe.compress.quantize.placing.refusals import NO_KERNEL
 from edgelathe.compress.quantize.quantize import Quantized, quantize
-from edgelathe.compress.quantize.refusals import NO_KERNEL
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.mobilenetv3 import InvertedResidualConfig

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from edgelathe.compress.quantize.audit import FileAudit, audit_file
-from edgelathe.compress.quantize.float_reasons import Wiring, why_float
+from edgelathe.compress.quantize.placing.float_reasons import Wiring, why_float
 from edgelathe.errors import EdgeLatheError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from edgelathe.compress.quantize.audit import audit
-from edgelathe.compress.quantize.placement import NodePlan
+from edgelathe.compress.quantize.placing.placement import NodePlan
 from edgelathe.compress.quantize.quantize import quantize
 from edgelathe.errors import EdgeLatheError
 

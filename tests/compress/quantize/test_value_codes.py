@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from edgelathe.compress.quantize.calibration.ranges import LEVELS, affine
 from edgelathe.compress.quantize.quantize import quantize
-from edgelathe.compress.quantize.ranges import LEVELS, affine
 from edgelathe.compress.quantize.value_codes import COARSER, hitting
 from hypothesis import given
 from hypothesis import strategies as st

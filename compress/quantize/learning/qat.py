@@ -1,0 +1,210 @@
+"""Quantization-aware training of an ONNX file: PTQ first, then training through fake quantization, then the same file.
+
+Post-training quantization makes the plan. The prepared graph is trained in PyTorch with fake quantization at exactly
+the plan's points (quantized_graph.py), and the plan with its learned ranges is applied to the trained graph: the same
+operators as PTQ writes, with other numbers in them.
+
+Batch norms are gone before training starts: `prepare` folds them, so nothing has to be frozen and nothing drifts
+between training and the file. Training runs in float32, because codes rounded from bfloat16 would be other codes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from .... import errors
+from ....data import Dataset, Preprocess
+from ....files import write_atomic
+from ...augment import Augment
+from ...checkpoint import Epoch, state_sha256
+from ...distill.distill import Distillation
+from ...fit import check_fit
+from ...objective import CrossEntropy, Objective
+from ...schedule import Schedule
+from ...train import TrainResult, train
+from ..builder import Builder, Pixels, Scheme
+from ..calibration.coverage import coverage
+from ..calibration.imagechunks import Images, as_sliceable
+from ..calibration.ranges import Method
+from ..placing.keep_float import check_keep_float
+from ..placing.placement import Placement
+from ..placing.targets import TARGETS
+from ..plan import QuantPlan
+from ..quantize import Quantized, audit_for
+from .int8_gradients import Gradients
+from .quantized_graph import QuantizedGraph
+from .torch_graph import TorchGraph
+from .value_ranges import RANGES, Ranges
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What quantization-aware training ended with."""
+
+    prepared: ir.Model
+    """The float graph; its weights lie on the grid of `plan`, so that nearest rounding gives the trained codes."""
+    plan: QuantPlan
+    training: TrainResult
+    """Its accuracy is that of the fake-quantized network."""
+
+
+@dataclass(frozen=True)
+class QatResult:
+    quantized: Quantized
+    training: TrainResult
+
+    def as_dict(self) -> dict[str, Any]:
+        return self.quantized.as_dict() | {"summary": self.summary(), "test_accuracy": self.training.test_accuracy}
+
+    def summary(self) -> str:
+        count = len(self.training.epochs)
+        trained = f"trained for {count} epoch{'s' * (count > 1)} to {self.training.test_accuracy:.2%}"
+        return f"{self.quantized.summary()}; {trained}"
+
+
+def qat(
+    model: Path | str,
+    output: Path | str,
+    images: Images,
+    data: Dataset,
+    *,
+    preprocess: Preprocess,
+    teacher: nn.Module | ir.Model | None = None,
+    teacher_preprocess: Preprocess | None = None,
+    target: str = "x86-vnni",
+    method: Method = "mse",
+    per_channel: bool = True,
+    keep_float: Sequence[str] = (),
+    pixels: Pixels | None = None,
+    ranges: Ranges = "lsq",
+    gradients: Gradients = "float",
+    alpha: float = 0.7,
+    temperature: float = 1.0,
+    epochs: int,
+    batch: int = 128,
+    lr: float = 0.001,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    schedule: Schedule = "cosine",
+    warmup: float = 0.0,
+    label_smoothing: float = 0.0,
+    augment: Augment = "none",
+    evaluate: Literal["last", "every"] = "last",
+    seed: int = 0,
+    threads: int | None = None,
+    state: Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    progress: bool = True,
+) -> QatResult:
+    """Write an int8 version of an ONNX model, trained on `data` to lose less than rounding alone.
+
+    `images`, `target`, `method`, `per_channel`, `keep_float` and `pixels` are those of `quantize`, which makes the
+    plan that training starts from; the other keywords are those of `train_quantized`.
+    Raises EdgeLatheError for whatever those two refuse.
+    """
+    _check(ranges, gradients, alpha, temperature)
+    scheme = Scheme(method, per_channel)
+    builder = Builder(Path(model), images, target=target, pixels=pixels)
+    check_keep_float(builder.plain, keep_float, target=target)
+    planned = builder.planned(scheme, keep_float=keep_float)
+    trained = train_quantized(
+        planned.prepared, planned.placement, planned.plan, data, preprocess=preprocess, teacher=teacher,
+        teacher_preprocess=teacher_preprocess, ranges=ranges, gradients=gradients, alpha=alpha,
+        temperature=temperature, epochs=epochs, batch=batch, lr=lr, momentum=momentum, weight_decay=weight_decay,
+        schedule=schedule, warmup=warmup, label_smoothing=label_smoothing, augment=augment, evaluate=evaluate,
+        seed=seed, threads=threads, state=state, on_epoch=on_epoch, progress=progress,
+    )  # fmt: skip
+    file = builder.file(trained.prepared, trained.plan, f"{scheme}, trained with {ranges} ranges")
+    audited = audit_for(target, file, trained.plan)
+    covered = coverage(planned.statistics, trained.plan.codes, lowest_code=TARGETS[target].lowest_code)
+    write_atomic(Path(output), file, "the int8 model")
+    return QatResult(Quantized(trained.plan, audited, covered, len(as_sliceable(images))), trained.training)
+
+
+def train_quantized(
+    prepared: ir.Model,
+    placement: Placement,
+    plan: QuantPlan,
+    data: Dataset,
+    *,
+    preprocess: Preprocess,
+    teacher: nn.Module | ir.Model | None = None,
+    teacher_preprocess: Preprocess | None = None,
+    ranges: Ranges = "lsq",
+    gradients: Gradients = "float",
+    alpha: float = 0.7,
+    temperature: float = 1.0,
+    epochs: int,
+    batch: int = 128,
+    lr: float = 0.001,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    schedule: Schedule = "cosine",
+    warmup: float = 0.0,
+    label_smoothing: float = 0.0,
+    augment: Augment = "none",
+    evaluate: Literal["last", "every"] = "last",
+    seed: int = 0,
+    threads: int | None = None,
+    state: Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Train the prepared graph through the roundings of `plan`.
+
+    ranges      -- "lsq": steps of values and weights are learned (Esser et al. 2020); "ema": ranges of values are
+                   moving averages of what batches hold, those of weights their extrema (Jacob et al. 2018).
+    gradients   -- "int8": rounds gradients as well (Zhu et al. 2020), an experiment; see int8_gradients.py.
+    teacher     -- whose answers are learned beside the labels; None: the float graph itself. Its inputs are
+                   normalised by `teacher_preprocess`, default `preprocess`.
+    alpha       -- share of the teacher in the loss, 0 to 1.
+    temperature -- softens both outputs. Not that of distillation: low-bit students suffer where it is above 2.
+    The other keywords are those of `train`; steps and biases are spared weight decay.
+
+    `prepared` and `teacher` stay untouched. Raises EdgeLatheError for impossible settings, operators without a
+    PyTorch counterpart, and whatever `train` refuses.
+    """
+    _check(ranges, gradients, alpha, temperature)
+    network = QuantizedGraph(prepared, placement, plan, ranges=ranges, gradients=gradients, seed=seed)
+    objective: Objective = CrossEntropy(label_smoothing)
+    if alpha > 0:
+        frozen = _frozen(prepared if teacher is None else teacher)
+        theirs = teacher_preprocess or preprocess
+        logits, answers = check_fit(network, data, preprocess), check_fit(frozen, data, theirs)
+        if logits != answers:
+            raise errors.training.unequal_logits(logits, answers)
+        objective = Distillation(
+            frozen, theirs, "fixed", alpha, temperature, label_smoothing, 1.0, state_sha256(frozen)
+        )
+    result = train(
+        network, data, preprocess=preprocess, epochs=epochs, batch=batch, lr=lr, momentum=momentum,
+        weight_decay=weight_decay, decay_norms=False, schedule=schedule, warmup=warmup, augment=augment,
+        precision="float32", evaluate=evaluate, seed=seed, threads=threads, objective=objective, state=state,
+        on_epoch=on_epoch, progress=progress, title="qat",
+    )  # fmt: skip
+    return Trained(network.to_ir(), network.plan(), result)
+
+
+def _frozen(teacher: nn.Module | ir.Model) -> nn.Module:
+    network = TorchGraph(teacher) if isinstance(teacher, ir.Model) else copy.deepcopy(teacher)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _check(ranges: str, gradients: str, alpha: float, temperature: float) -> None:
+    if ranges not in RANGES:
+        raise errors.inputs.unknown_choice("ranges", ranges, RANGES)
+    if gradients not in get_args(Gradients):
+        raise errors.inputs.unknown_choice("gradients", gradients, get_args(Gradients))
+    if not 0 <= alpha <= 1:
+        raise errors.inputs.impossible_setting("alpha", alpha, "between 0 and 1")
+    if not 0 < temperature < math.inf:
+        raise errors.inputs.impossible_setting("temperature", temperature, "above 0")
