@@ -20,7 +20,8 @@ from .data import Dataset, Preprocess, Split
 from .export.metadata import describe_model, read_metadata
 from .files import write_atomic
 from .imagesequence import ImageSequence
-from .recipe import SEARCH_KEYS, ExportSection, ModelSection, Qat, Quantize, StoreWeights, stage_keys
+from .recipe import ExportSection, ModelSection
+from .recipe_stages import SEARCH_KEYS, Qat, Quantize, StoreWeights, stage_keys
 from .runfolder import SCRATCH
 from .tuning import tune_file
 

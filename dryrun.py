@@ -22,7 +22,8 @@ from .deploy import inputs_line
 from .imagesequence import ImageSequence
 from .onnxinputs import onnx_preprocess
 from .pipeline import begin
-from .recipe import (
+from .recipe import Recipe
+from .recipe_stages import (
     SEARCH_KEYS,
     Distill,
     DropSqueezeExcite,
@@ -30,7 +31,6 @@ from .recipe import (
     PruneChannels,
     Qat,
     Quantize,
-    Recipe,
     ReplaceActivations,
     Stage,
     StoreWeights,

@@ -28,7 +28,8 @@ from .deploy import (
 from .export.metadata import without_folders
 from .files import sha256_file, write_atomic
 from .onnxinputs import onnx_preprocess
-from .recipe import FileStage, Qat, Quantize, Recipe, StoreWeights
+from .recipe import Recipe
+from .recipe_stages import FileStage, Qat, Quantize, StoreWeights
 from .runfolder import SCRATCH, StageFolder, find_stage, finish_stage, locked, stage_key
 from .tuning import split_training
 

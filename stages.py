@@ -19,7 +19,7 @@ from .compress.train import TrainResult, train
 from .data import Dataset
 from .files import write_atomic
 from .networks import Network
-from .recipe import Distill, DropSqueezeExcite, PruneChannels, ReplaceActivations, Section, Train, stage_keys
+from .recipe_stages import Distill, DropSqueezeExcite, PruneChannels, ReplaceActivations, Section, Train, stage_keys
 from .runfolder import SCRATCH
 
 GATE_IMAGES = 256

@@ -15,7 +15,8 @@ from edgelathe.export.metadata import read_metadata, write_metadata
 from edgelathe.export.vectors import read_vectors
 from edgelathe.networks import Network, load_source
 from edgelathe.onnxinputs import onnx_preprocess
-from edgelathe.recipe import ExportSection, ModelSection, Quantize
+from edgelathe.recipe import ExportSection, ModelSection
+from edgelathe.recipe_stages import Quantize
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from edgelathe.recipe import STAGES, BenchSection, DataSection, ExportSection, ModelSection, Recipe, load_recipe
+from edgelathe.recipe import BenchSection, DataSection, ExportSection, ModelSection, Recipe, load_recipe
+from edgelathe.recipe_stages import STAGES
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 

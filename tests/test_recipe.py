@@ -27,21 +27,17 @@ from edgelathe.compress.surgery.replace_activations import replace_activations
 from edgelathe.compress.train import train
 from edgelathe.errors import EdgeLatheError
 from edgelathe.models.edits import REPLACED_BY
-from edgelathe.recipe import (
+from edgelathe.recipe import BenchSection, Recipe, bench_section, load_recipe, shipped_recipes
+from edgelathe.recipe_stages import (
     SEARCH_KEYS,
     STAGES,
-    BenchSection,
     Distill,
     PruneChannels,
     Qat,
     Quantize,
-    Recipe,
     ReplaceActivations,
     StoreWeights,
     Train,
-    bench_section,
-    load_recipe,
-    shipped_recipes,
     stage_keys,
 )
 from edgelathe.tuning import tune_file

@@ -9,16 +9,9 @@ import torch
 from edgelathe.bench.records import StageRecord
 from edgelathe.data import Dataset, load_data
 from edgelathe.networks import Network, load_source, restore, store
-from edgelathe.recipe import STAGES as RECIPE_STAGES
-from edgelathe.recipe import (
-    Distill,
-    DropSqueezeExcite,
-    FileStage,
-    ModelSection,
-    PruneChannels,
-    ReplaceActivations,
-    Train,
-)
+from edgelathe.recipe import ModelSection
+from edgelathe.recipe_stages import STAGES as RECIPE_STAGES
+from edgelathe.recipe_stages import Distill, DropSqueezeExcite, FileStage, PruneChannels, ReplaceActivations, Train
 from edgelathe.runfolder import SCRATCH
 from edgelathe.stages import (
     STAGES,
