@@ -15,7 +15,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .bench.records import Report
     from .compress.distill.distill import distill
+    from .compress.prune.allocate import plan_from_sensitivity
     from .compress.prune.channels import prune_channels
+    from .compress.prune.sensitivity import scan_sensitivity
+    from .compress.prune.steps import prune_in_steps
+    from .compress.prune.widths import prune_to_widths
+    from .compress.sparsify.hold import hold_zeros
+    from .compress.sparsify.sparsify import sparsify
+    from .compress.sparsify.sparsify_gradually import sparsify_gradually
+    from .compress.sparsify.support import sparse_support
     from .compress.surgery.drop_squeeze_excite import drop_squeeze_excite
     from .compress.surgery.replace_activations import replace_activations
     from .compress.train import train
@@ -26,12 +34,37 @@ if TYPE_CHECKING:
     from .models.weights import load_weights
     from .models.zoo import build
     from .recipe import Recipe, load_recipe
-    from .verbs import benchmark, doctor, explain, gate, inspect, plan, qat, quantize, report, run, store_weights, tune
+    from .studyrecipe import Study, load_study
+    from .verbs import (
+        benchmark,
+        doctor,
+        explain,
+        gate,
+        inspect,
+        pack,
+        plan,
+        qat,
+        quantize,
+        report,
+        run,
+        store_weights,
+        study,
+        tune,
+        unpack,
+    )
 
 _HOMES = {
     "Report": ".bench.records",
     "distill": ".compress.distill.distill",
+    "plan_from_sensitivity": ".compress.prune.allocate",
     "prune_channels": ".compress.prune.channels",
+    "scan_sensitivity": ".compress.prune.sensitivity",
+    "prune_in_steps": ".compress.prune.steps",
+    "prune_to_widths": ".compress.prune.widths",
+    "hold_zeros": ".compress.sparsify.hold",
+    "sparsify": ".compress.sparsify.sparsify",
+    "sparsify_gradually": ".compress.sparsify.sparsify_gradually",
+    "sparse_support": ".compress.sparsify.support",
     "drop_squeeze_excite": ".compress.surgery.drop_squeeze_excite",
     "replace_activations": ".compress.surgery.replace_activations",
     "train": ".compress.train",
@@ -47,18 +80,23 @@ _HOMES = {
     "build": ".models.zoo",
     "Recipe": ".recipe",
     "load_recipe": ".recipe",
+    "Study": ".studyrecipe",
+    "load_study": ".studyrecipe",
     "benchmark": ".verbs",
     "doctor": ".verbs",
     "explain": ".verbs",
     "gate": ".verbs",
     "inspect": ".verbs",
+    "pack": ".verbs",
     "plan": ".verbs",
     "qat": ".verbs",
     "quantize": ".verbs",
     "report": ".verbs",
     "run": ".verbs",
     "store_weights": ".verbs",
+    "study": ".verbs",
     "tune": ".verbs",
+    "unpack": ".verbs",
 }
 
 __all__ = [
@@ -68,6 +106,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Split",
+    "Study",
     "benchmark",
     "build",
     "distill",
@@ -76,22 +115,34 @@ __all__ = [
     "explain",
     "export_onnx",
     "gate",
+    "hold_zeros",
     "inspect",
     "load_data",
     "load_network",
     "load_recipe",
+    "load_study",
     "load_weights",
+    "pack",
     "plan",
+    "plan_from_sensitivity",
     "prune_channels",
+    "prune_in_steps",
+    "prune_to_widths",
     "qat",
     "quantize",
     "replace_activations",
     "report",
     "run",
     "save_network",
+    "scan_sensitivity",
+    "sparse_support",
+    "sparsify",
+    "sparsify_gradually",
     "store_weights",
+    "study",
     "train",
     "tune",
+    "unpack",
 ]
 
 

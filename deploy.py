@@ -5,23 +5,27 @@ Each function works in the folder it is given and returns what the stage's recor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import errors
+from .bench.encoded import stored_size
 from .bench.records import NodeOutcome
 from .compress.quantize.quantize import Quantized, quantize
 from .compress.quantize.search.searched import Searched
 from .compress.quantize.search.sensitivity import read_keep_float
 from .compress.quantize.storage.store_weights import store_weights
+from .compress.sparsify.support import sparse_support
 from .data import Dataset, Preprocess, Split
 from .export.metadata import describe_model, read_metadata
+from .export.sparse import write_sparse
 from .files import write_atomic
 from .imagesequence import ImageSequence
 from .recipe import ExportSection, ModelSection
-from .recipe_stages import SEARCH_KEYS, Qat, Quantize, StoreWeights, stage_keys
+from .recipe_stages import SEARCH_KEYS, Qat, Quantize, SparsityKeys, StoreWeights, stage_keys
 from .runfolder import SCRATCH
 from .tuning import tune_file
 
@@ -44,6 +48,7 @@ def export_networks(
 
     Raises EdgeLatheError when a file computes something else.
     """
+    from .compress.sparsify.masks import check_zeros
     from .export.parity import check_parity, torch_reference
     from .export.to_onnx import export_onnx
     from .export.vectors import write_vectors
@@ -52,6 +57,7 @@ def export_networks(
     batches = tuple(size for size in PARITY_BATCHES if size <= len(inputs_seen)) if section.dynamic_batch else (1,)
     facts: dict[str, Any] = {}
     for name, network in networks.items():
+        check_zeros(network.masks, network.model, "at export")
         path = folder / file_name(name)
         metadata = describe_model(
             mean=network.preprocess.mean,
@@ -74,6 +80,8 @@ def export_networks(
             raise errors.runs.export_differs(path.name, parity.reason)
         write_vectors(path.with_suffix(".vectors.npz"), inputs[:VECTORS], reference(inputs[:VECTORS]))
         facts[name] = {"relative_difference": parity.relative, "batches": list(batches)}
+        if network.masks:
+            facts[name]["sparse"] = sparse_facts(path)
     worst = max(fact["relative_difference"] for fact in facts.values())
     sizes = ", ".join(str(size) for size in batches)
     return {
@@ -81,6 +89,42 @@ def export_networks(
         "summary": f"ONNX equals PyTorch within {worst:.1e} of the outputs' spread, at batch {sizes}",
         "facts": facts,
     }
+
+
+def sparsity_promises(stage: object, runtimes: Sequence[str]) -> list[str]:
+    """What each runtime makes of the zeros of a sparsifying stage, a sentence each; nothing for other stages."""
+    if not isinstance(stage, SparsityKeys):
+        return []
+    return [sparse_support(stage.pattern, runtime) for runtime in runtimes]
+
+
+def sparse_facts(path: Path) -> dict[str, Any]:
+    """Bytes of an ONNX file with zeros in it: as it is, as zip holds it, with weights as bitmap and values, and with
+    sparse initializers where these are smaller; such a file is written beside it."""
+    stored, sparse = stored_size(path), write_sparse(path, path.with_suffix(".sparse.onnx"))
+    return {
+        "parameters": stored.parameters,
+        "zeros": stored.parameters - stored.nonzero,
+        "file_bytes": sparse.bytes_before,
+        "zip_bytes": len(zlib.compress(path.read_bytes())),
+        "bitmap_bytes": stored.encoded_bytes,
+        "sparse_initializers_bytes": sparse.bytes_after,
+        "sparse_initializers": list(sparse.sparse),
+    }
+
+
+ZEROS_WORTH_TELLING = 0.01
+"""Share of zero weights from which a float file counts as sparse: a few are zero in any network."""
+
+
+def _zeros_kept(source: Path, output: Path) -> dict[str, Any]:
+    """Shares of weights that are zero in a sparse float file and in the int8 file made of it; empty for a dense one."""
+    before, after = stored_size(source), stored_size(output)
+    shares = [1 - size.nonzero / max(size.parameters, 1) for size in (before, after)]
+    if shares[0] < ZEROS_WORTH_TELLING:
+        return {}
+    zip_bytes = len(zlib.compress(output.read_bytes()))
+    return {"zero_weights": {"float": shares[0], "int8": shares[1], "zip_bytes": zip_bytes}}
 
 
 def quantize_file(
@@ -114,7 +158,7 @@ def quantize_file(
     return {
         "settings": stage.model_dump(mode="json"),
         "summary": result.summary(),
-        "facts": {"images": result.images, "runtime": result.audit.runtime, **facts},
+        "facts": {"images": result.images, "runtime": result.audit.runtime, **facts, **_zeros_kept(source, output)},
         "nodes": [node.model_dump() for node in _outcomes(result)],
     }
 
@@ -175,6 +219,7 @@ def train_and_quantize_file(
         "runtime": result.quantized.audit.runtime,
         "precision": result.training.precision,
         "threads": result.training.threads,
+        **_zeros_kept(source, output),
     }
     return {
         "settings": stage.model_dump(mode="json"),

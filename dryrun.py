@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from .compress.quantize.storage.store_weights import store_weights
 from .data import Dataset, Preprocess
 from .deploy import inputs_line
 from .imagesequence import ImageSequence
+from .latencymeasure import deployment_of
 from .onnxinputs import onnx_preprocess
 from .pipeline import begin
 from .recipe import Recipe
@@ -29,19 +31,26 @@ from .recipe_stages import (
     DropSqueezeExcite,
     FileStage,
     PruneChannels,
+    PruneStep,
     Qat,
     Quantize,
     ReplaceActivations,
+    SparsifyGradually,
+    SparsityKeys,
     Stage,
     StoreWeights,
     Train,
+    expanded,
     stage_keys,
 )
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from .compress.prune.plan import PruningPlan
+
 CALIBRATION_IMAGES = 2
+NOTHING_DONE = "Nothing was trained or written."
 
 
 class Step(Record):
@@ -52,9 +61,34 @@ class Step(Record):
     file_bytes: int | None = None
 
 
+class ScannedWidth(Record):
+    """What a sensitivity scan found for one group at one width."""
+
+    after: int
+    loss: float
+    """Above that of the whole network; mean cross entropy."""
+    right: float
+    """Share of the images classified right, less that of the whole network."""
+
+
+class PlannedWidth(Record):
+    """A group of channels that live and die together."""
+
+    layer: str
+    before: int
+    after: int
+    reason: str
+    """Why none goes; empty where some do."""
+    scanned: tuple[ScannedWidth, ...] = ()
+
+
 class Plan(Record):
     name: str
     steps: tuple[Step, ...]
+    widths: tuple[PlannedWidth, ...] = ()
+    """Of the first stage that prunes channels, in all its steps."""
+    pruned_macs: tuple[int, int] | None = None
+    """Before and after that stage."""
     note: str
 
 
@@ -66,28 +100,35 @@ def plan(recipe: Recipe) -> Plan:
     _, data = begin(recipe)
     with tempfile.TemporaryDirectory() as folder:
         make = _onnx_steps if recipe.model.is_onnx else _steps
-        steps, preprocess = make(recipe, data, Path(folder))
+        steps, cuts, preprocess = make(recipe, data, Path(folder))
     train = 0 if data.train is None else len(data.train)
     images = f"{data.name}: {train} training and {len(data.test)} test images"
-    note = f"{images}; {inputs_line(recipe.model, preprocess)}. Nothing was trained or written."
-    return Plan(name=recipe.name, steps=tuple(steps), note=note)
+    note = f"{images}; {inputs_line(recipe.model, preprocess)}. {NOTHING_DONE}"
+    macs = (cuts[0].macs_before, cuts[-1].macs_after) if cuts else None
+    return Plan(name=recipe.name, steps=tuple(steps), widths=_planned_widths(cuts), pruned_macs=macs, note=note)
 
 
-def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], Preprocess]:
-    from .compress.prune.channels import prune_channels
+def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], list[PruningPlan], Preprocess]:
     from .compress.prune.macs import count_macs
+    from .compress.sparsify.sparsify import plan_sparsity
     from .compress.surgery.drop_squeeze_excite import drop_squeeze_excite
     from .compress.surgery.replace_activations import replace_activations
     from .export.to_onnx import export_onnx
     from .networks import load_source
+    from .stages import prune
 
-    network = load_source(recipe.model, data, recipe.seed)
+    whole = network = load_source(recipe.model, data, recipe.seed)
     example = network.example(data)
     macs, parameters = count_macs(network.model, example)
     steps = [Step(what=f"load {recipe.model.source}", parameters=parameters, macs=macs)]
-    for stage in recipe.stages:
+    cuts: list[PruningPlan] = []
+    for stage in expanded(recipe.stages):
         if isinstance(stage, PruneChannels):
-            pruned, cut = prune_channels(network.model, example, seed=recipe.seed, **stage_keys(stage))
+            further = isinstance(stage, PruneStep) and stage.step > 1
+            whole = whole if further else network
+            pruned, cut = prune(stage, network, data, recipe.seed, whole=whole, deployment=deployment_of(recipe))
+            if further or not cuts:
+                cuts.append(cut)
             network = network.becomes(pruned, network.origin)
             macs, parameters = cut.macs_after, cut.parameters_after
         if isinstance(stage, ReplaceActivations):
@@ -97,14 +138,31 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], Pre
             dropped, _ = drop_squeeze_excite(network.model, **stage_keys(stage))
             network = network.becomes(dropped, network.origin)
             macs, parameters = count_macs(dropped, example)
-        if isinstance(stage, Train | Distill | Qat) and data.train is None:
+        if isinstance(stage, SparsityKeys):
+            plan_sparsity(network.model, example, **_sparsity_keys(stage))
+        if isinstance(stage, Train | Distill | SparsifyGradually | Qat) and data.train is None:
             raise errors.training.no_training_images(data.name, stage.do)
         if not isinstance(stage, FileStage):
             steps.append(Step(what=_describe(stage), parameters=parameters, macs=macs))
     path = folder / "float.onnx"
     export_onnx(_stirred(network.model), network.example(data, 1), path, opset=recipe.export.opset)
     steps.append(_file_step("export to ONNX", path))
-    return steps + _quantize_steps(recipe, data, path, folder, network.preprocess), network.preprocess
+    steps += _quantize_steps(recipe, data, path, folder, network.preprocess)
+    return steps, cuts, network.preprocess
+
+
+def _planned_widths(cuts: Sequence[PruningPlan]) -> tuple[PlannedWidth, ...]:
+    """The groups before the first of some steps and after the last."""
+    last = {group.layer: group for group in cuts[-1].groups} if cuts else {}
+    return tuple(
+        PlannedWidth(
+            layer=group.layer,
+            before=group.before,
+            after=last[group.layer].after,
+            reason=group.reason if last[group.layer].after == group.before else "",
+        )
+        for group in (cuts[0].groups if cuts else ())
+    )
 
 
 def _stirred(model: nn.Module) -> nn.Module:
@@ -120,11 +178,11 @@ def _stirred(model: nn.Module) -> nn.Module:
     return stirred
 
 
-def _onnx_steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], Preprocess]:
+def _onnx_steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], list[PruningPlan], Preprocess]:
     path = Path(recipe.model.source)
     preprocess = onnx_preprocess(path, data, recipe.model.mean, recipe.model.std)
     steps = [_file_step(f"load {path.name}", path), *_quantize_steps(recipe, data, path, folder, preprocess)]
-    return steps, preprocess
+    return steps, [], preprocess
 
 
 def _quantize_steps(recipe: Recipe, data: Dataset, path: Path, folder: Path, preprocess: Preprocess) -> list[Step]:
@@ -143,6 +201,10 @@ def _quantize_steps(recipe: Recipe, data: Dataset, path: Path, folder: Path, pre
     return steps
 
 
+def _sparsity_keys(stage: SparsityKeys) -> dict[str, Any]:
+    return {key: value for key, value in stage_keys(stage).items() if key in SparsityKeys.model_fields}
+
+
 def _ptq_keys(stage: Quantize | Qat) -> dict[str, Any]:
     """What `quantize` takes of a stage that searches, learns or trains besides: none changes the size of the file."""
     keys = {key: value for key, value in stage_keys(stage).items() if key in Quantize.model_fields}
@@ -155,9 +217,26 @@ def _file_step(what: str, path: Path) -> Step:
     return Step(what=what, parameters=facts.parameters, macs=facts.macs, file_bytes=facts.file_bytes)
 
 
+def _target(stage: PruneChannels) -> str:
+    if stage.widths is not None:
+        return "stated widths"
+    if stage.keep_latency is not None:
+        return f"{stage.keep_latency:.0%} of the {stage.latency_of} latency"
+    if stage.keep_params is not None:
+        return f"{stage.keep_params:.0%} of the parameters"
+    return f"{0.5 if stage.keep_macs is None else stage.keep_macs:.0%} of the MACs"
+
+
 def _describe(stage: Stage) -> str:
     if isinstance(stage, PruneChannels):
-        return f"prune-channels by {stage.criterion} to {stage.keep_macs:.0%} of the MACs"
+        step = f", step {stage.step} of {stage.steps}" if isinstance(stage, PruneStep) else ""
+        return f"prune-channels by {stage.criterion} to {_target(stage)}{step}"
+    if isinstance(stage, SparsityKeys):
+        keep = "" if stage.keep is None else f", {stage.keep:.0%} stay"
+        what = f"{stage.do} in the pattern {stage.pattern}{keep}"
+        if isinstance(stage, SparsifyGradually):
+            what += f", {stage.epochs} epoch{'s' * (stage.epochs > 1)}"
+        return what
     if isinstance(stage, ReplaceActivations):
         return f"replace-activations by {stage.to}"
     if isinstance(stage, DropSqueezeExcite):

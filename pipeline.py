@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +23,16 @@ from .deploy import (
     file_name,
     inputs_line,
     quantize_file,
+    sparsity_promises,
     store_weights_file,
     train_and_quantize_file,
 )
 from .export.metadata import without_folders
 from .files import sha256_file, write_atomic
+from .latencymeasure import deployment_of
 from .onnxinputs import onnx_preprocess
 from .recipe import Recipe
-from .recipe_stages import FileStage, Qat, Quantize, StoreWeights
+from .recipe_stages import FileStage, PruneChannels, PruneStep, Qat, Quantize, Stage, StoreWeights, expanded
 from .runfolder import SCRATCH, StageFolder, find_stage, finish_stage, locked, stage_key
 from .tuning import split_training
 
@@ -56,7 +59,7 @@ def run(
     budgets, data = begin(recipe)
     folder = Path(runs) / recipe.name
     with locked(folder):
-        steps = _Steps(recipe, data, folder, say, progress)
+        steps = Steps(recipe, data, folder, say, progress)
         floats = steps.onnx_source() if recipe.model.is_onnx else steps.networks()
         files = [*floats, *steps.quantized(floats[-1])]
         measured = steps.benched(files, on_round)
@@ -97,7 +100,7 @@ def _data_facts(data: Dataset) -> dict[str, object]:
     }
 
 
-class _Steps:
+class Steps:
     """The run in progress: numbers the stage folders and collects their records."""
 
     def __init__(self, recipe: Recipe, data: Dataset, folder: Path, say: Callable[[str], None], progress: bool) -> None:
@@ -125,29 +128,44 @@ class _Steps:
 
     def networks(self) -> list[Deployable]:
         """Run the stages that change the network; returns the exported dense and final network."""
+        stages = [stage for stage in self.recipe.stages if not isinstance(stage, FileStage)]
+        dense, network = self.carried_out(stages)
+        changed = not all(self._trains(stage, first=stage is stages[0]) for stage in stages)
+        return self._exported({"float dense": dense, self._final_name(): network} if changed else {"float": network})
+
+    def carried_out(self, stages: Sequence[Stage]) -> tuple[Network, Network]:
+        """The network before the first of `stages` that compresses it, and the one after all of them."""
         from .networks import load_source
 
         recipe = self.recipe
-        network = dense = load_source(recipe.model, self.data, recipe.seed)
+        network = dense = whole = load_source(recipe.model, self.data, recipe.seed)
         self.say(inputs_line(recipe.model, network.preprocess))
         teacher = load_source(recipe.teacher, self.data, recipe.seed) if recipe.teacher else None
         changed = False
-        for stage in recipe.stages:
-            if isinstance(stage, FileStage):
-                break
-            changed = changed or stage.do != "train"
-            network = self._network_stage(stage, network, teacher or dense)
+        for stage in expanded(stages):
+            changed = changed or not self._trains(stage, first=stage is stages[0])
+            if isinstance(stage, PruneStep) and stage.step == 1:
+                whole = network
+            network = self._network_stage(stage, network, teacher or dense, whole)
             if not changed:
                 dense = network
-        return self._exported({"float dense": dense, self._final_name(): network} if changed else {"float": network})
+        return dense, network
+
+    def _trains(self, stage: Stage, *, first: bool) -> bool:
+        """Whether a stage makes the dense network: `train`, and what a network without weights first learns from a
+        teacher. Random weights are nothing to compare with, and some networks' outputs are constant under them."""
+        begins = first and self.recipe.model.weights is None and self.recipe.teacher is not None
+        return stage.do == "train" or (stage.do == "distill" and begins)
 
     def _final_name(self) -> str:
         kinds = {stage.do for stage in self.recipe.stages}
         if "prune-channels" in kinds:
             return "float pruned"
+        if kinds & {"sparsify", "sparsify-gradually"}:
+            return "float sparse"
         return "float simplified" if kinds & {"replace-activations", "drop-squeeze-excite"} else "float distilled"
 
-    def _network_stage(self, stage: Any, network: Network, teacher: Network) -> Network:
+    def _network_stage(self, stage: Any, network: Network, teacher: Network, whole: Network) -> Network:
         from .networks import restore, store
         from .stages import STAGES, Context
 
@@ -158,15 +176,32 @@ class _Steps:
         }
         if stage.do == "distill":
             settings["teacher"] = teacher.origin
+        deployment = deployment_of(self.recipe)
+        if (
+            isinstance(stage, PruneChannels) and stage.measures
+        ):  # what was chosen by timing is the choice of this machine
+            settings |= {"deployment": asdict(deployment), "environment": environment().fingerprint}
+        promised = sparsity_promises(stage, self.recipe.bench.runtimes)
 
         def work(folder: StageFolder) -> dict[str, Any]:
-            context = Context(self.data, self.recipe.seed, teacher, folder.path, self.progress)
+            for line in promised:
+                self.say(f"  {line}")
+            context = Context(
+                self.data,
+                self.recipe.seed,
+                teacher,
+                whole,
+                folder.path,
+                self.progress,
+                deployment,
+                lambda line: self.say(f"  {line}"),
+            )
             outcome = STAGES[type(stage)](stage, network, context)
-            store(network.becomes(outcome.model, folder.key), folder.path)
+            store(network.becomes(outcome.model, folder.key, outcome.masks), folder.path)
             return {
                 "settings": stage.model_dump(mode="json"),
                 "summary": outcome.summary,
-                "facts": outcome.facts,
+                "facts": outcome.facts | ({"runtimes": promised} if promised else {}),
                 "widths": outcome.widths,
                 "epochs": outcome.epochs,
             }

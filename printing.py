@@ -14,6 +14,9 @@ from rich.text import Text
 
 from .bench.doctor import Diagnosis
 from .bench.records import GateVerdict, GraphFacts, Report
+from .bench.study import table as study_table
+from .bench.study.records import StudyRecord
+from .bench.study.rows import rows, students
 from .bench.table import gate_table, summary, verdict_line
 from .bench.units import in_bytes, in_count
 from .compress.quantize.calibration.coverage import coverage_summary
@@ -88,7 +91,25 @@ def _plan(console: Console, plan: Plan) -> None:
             "" if step.file_bytes is None else in_bytes(step.file_bytes),
         )
     console.print(table)
+    if plan.widths:
+        console.print(_widths(plan))
     console.print(Text(plan.note, style="dim"))
+
+
+def _widths(plan: Plan) -> Table:
+    """Groups of channels that lose some, with what a scan found, and those that keep all, with the reason."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("channels of", overflow="fold")
+    for heading in ("before", "after"):
+        table.add_column(heading, justify="right")
+    scanned = any(width.scanned for width in plan.widths)
+    if scanned:
+        table.add_column("loss at widths of the scan", overflow="fold")
+    table.add_column("all stay because", overflow="fold")
+    for width in plan.widths:
+        points = "  ".join(f"{point.loss:+.3f} at {point.after}" for point in width.scanned)
+        table.add_row(width.layer, str(width.before), str(width.after), *([points] if scanned else []), width.reason)
+    return table
 
 
 def _explanation(console: Console, found: Explanation) -> None:
@@ -124,6 +145,49 @@ def _explanation(console: Console, found: Explanation) -> None:
     for doubt in found.latency.unstable:
         console.print(Text(f"Unstable: {doubt}", style="yellow"))
     console.print(found.verdict, highlight=False)
+
+
+PAIRED = (
+    ("top-1, %", "(95 %)", "top-1, % (95 %)", ""),
+    ("PE", "rank", "PE", "rank"),
+    ("not zero", "times less", "not zero", "compression"),
+    ("encoded", "its PE", "encoded", "PE of bytes"),
+    ("file", "packed", "file", "packed"),
+    ("latency", "(95 %)", "latency (95 %)", ""),
+)
+"""Columns of a study in the terminal: two headings, and the two figures under them."""
+
+
+def print_study(record: StudyRecord) -> None:
+    """A table per student, what could not be made, and how to read it all."""
+    console = _console()
+    found = rows(record)
+    for student in students(record):
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            title=student,
+            title_style="bold",
+            title_justify="left",
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
+        table.add_column("network", overflow="fold", min_width=12)
+        for above, below, *_ in PAIRED:
+            table.add_column(f"{above}\n{below}", justify="right", no_wrap=True)
+        for row in found:
+            if row.student == student:
+                texts = {"": "", **study_table.cells(row, record)}
+                table.add_row(texts["network"], *[_stacked(texts[above], texts[below]) for *_, above, below in PAIRED])
+        console.print(table)
+    for refused in record.refused:
+        console.print(Text(f"Not made: {refused.cell.name}: {refused.reason}", style="yellow"))
+    for note in study_table.notes(record):
+        console.print(Text(note, style="dim"))
+
+
+def _stacked(above: str, below: str) -> str:
+    """Two texts on two lines; an interval in parentheses stands below its figure."""
+    return f"{above}\n{below}".replace(" (", "\n(").rstrip()
 
 
 def print_quantized(result: Quantized, path: Path) -> None:

@@ -8,19 +8,32 @@ the command line at the current one.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, time
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from . import errors
 from .recipe_errors import explain, wanted
-from .recipe_stages import SEARCH_KEYS, FileStage, Quantize, Section, Stage
+from .recipe_stages import (
+    DECIDED_BY_WIDTHS,
+    PRUNING_TARGETS,
+    SEARCH_KEYS,
+    Distill,
+    FileStage,
+    PruneChannels,
+    Quantize,
+    Section,
+    Stage,
+    Train,
+)
+from .widthsfile import read_widths
 
 Scalar = bool | int | float | str
+Read = TypeVar("Read", bound=Section)
 
 
 class ModelSection(Section):
@@ -104,6 +117,10 @@ class Recipe(Section):
                     f"stages.{number} ({stage.do}) needs a PyTorch network, and model.source is an ONNX file;"
                     " an ONNX file can be quantized, measured and gated"
                 )
+            if isinstance(stage, PruneChannels):
+                behind = self.stages[number + 1] if number + 1 < len(self.stages) else None
+                if why := _unusable_widths_or_steps(number, stage, behind):
+                    raise ValueError(why)
         if self.teacher is not None and not any(stage.do in ("distill", "qat") for stage in self.stages):
             raise ValueError("teacher names a network, and no stage learns from it")
         if self.model.is_onnx and self.model.weights is not None:
@@ -111,12 +128,41 @@ class Recipe(Section):
         return self
 
 
+def _unusable_widths_or_steps(number: int, stage: PruneChannels, behind: Stage | None) -> str:
+    """Why keys of a prune-channels stage contradict each other or what stands behind it; empty if they do not."""
+    if stage.widths is not None:
+        if stage.steps > 1:
+            return errors.widths.steps_of_stated_widths(number)
+        decided = (key for key in DECIDED_BY_WIDTHS if getattr(stage, key) != PruneChannels.model_fields[key].default)
+        if key := next(decided, ""):
+            return errors.widths.widths_beside_target(number, key)
+    given = [key for key in PRUNING_TARGETS if getattr(stage, key) is not None]
+    if len(given) > 1:
+        return errors.prune.several_targets_in_stage(number, given)
+    if stage.latency_of != PruneChannels.model_fields["latency_of"].default and not stage.measures:
+        return errors.prune.idle_latency_of(number)
+    if stage.steps > 1 and not isinstance(behind, Train | Distill):
+        return errors.widths.steps_without_recovery(number, stage.steps)
+    return ""
+
+
 PATH_KEYS = (("model", "weights"), ("teacher", "weights"), ("data", "root"), ("data", "labels"))
 SOURCE_KEYS = (("model", "source"), ("teacher", "source"), ("data", "source"))
+TABLES = {"stages": "epochs=10", "students": "weights=net.pth"}
+"""Lists of tables, whose keys `--set` reaches by number; each with an example."""
 
 
 def shipped_recipes() -> dict[str, Path]:
     """Recipes that come with EdgeLathe, by name."""
+    return {name: path for name, path in shipped_files().items() if not name.startswith(STUDY)}
+
+
+STUDY = "study-"
+"""How the names of shipped files begin that are no recipes but studies, which `studyrecipe` reads."""
+
+
+def shipped_files() -> dict[str, Path]:
+    """Recipes and studies that come with EdgeLathe, by name."""
     folder = Path(str(resources.files(__package__))) / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
@@ -126,7 +172,21 @@ def load_recipe(path: Path | str | None = None, overrides: Sequence[str] = ()) -
 
     `path` may also be the name of a shipped recipe. Raises EdgeLatheError for whatever is wrong with it.
     """
-    file = _find(path)
+    file = find_file("digits" if path is None else str(path), shipped_recipes())
+    return read_as(Recipe, file, overrides, {"stages": []}, resolve_paths)
+
+
+def read_as(
+    kind: type[Read],
+    file: Path,
+    overrides: Sequence[str],
+    defaults: dict[str, Any],
+    resolve: Callable[[dict[str, Any], Path], None],
+) -> Read:
+    """The TOML file as a `kind`. `resolve` is given the document and the folder that its relative paths start at.
+
+    Raises EdgeLatheError for whatever is wrong with it.
+    """
     try:
         text = file.read_text(encoding="utf-8")
         document = tomllib.loads(text)
@@ -138,19 +198,19 @@ def load_recipe(path: Path | str | None = None, overrides: Sequence[str] = ()) -
         raise errors.inputs.unreadable_file(
             "the recipe", file, f"it is not valid TOML ({reason})", "mend that line"
         ) from reason
-    document = {"name": file.stem, "stages": [], **document}
-    _resolve_paths(document, file.parent)
+    document = {"name": file.stem, **defaults, **document}
+    resolve(document, file.parent)
     for override in overrides:
         _set(document, override)
+    _read_widths(document)
     try:
-        return Recipe.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as reason:
-        raise errors.runs.wrong_recipe(explain(reason, Recipe, document, text, file, overrides)) from None
+        raise errors.runs.wrong_recipe(explain(reason, kind, document, text, file, overrides)) from None
 
 
-def _find(path: Path | str | None) -> Path:
-    shipped = shipped_recipes()
-    name = "digits" if path is None else str(path)
+def find_file(name: str, shipped: Mapping[str, Path]) -> Path:
+    """The file called `name`, or the shipped one of that name. Raises EdgeLatheError where there is neither."""
     if Path(name).is_file():
         return Path(name)
     if name in shipped:
@@ -160,7 +220,8 @@ def _find(path: Path | str | None) -> Path:
     raise errors.inputs.unknown_choice("recipe", name, shipped)
 
 
-def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
+def resolve_paths(document: dict[str, Any], folder: Path) -> None:
+    """Let the relative paths of the sections in `document` start at `folder`."""
     for section, key in PATH_KEYS:
         value = _table(document, section).get(key)
         if isinstance(value, str):
@@ -169,6 +230,21 @@ def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
         value = _table(document, section).get(key)
         if isinstance(value, str) and (value.endswith(".onnx") or ".py:" in value):
             _table(document, section)[key] = str(folder / Path(value).expanduser())
+    for stage in _stage_tables(document):
+        if isinstance(stage.get("widths"), str):
+            stage["widths"] = str(folder / Path(stage["widths"]).expanduser())
+
+
+def _read_widths(document: dict[str, Any]) -> None:
+    """Replace the names of widths files by what they hold, so that it, and not their place, is part of the recipe."""
+    for stage in _stage_tables(document):
+        if isinstance(stage.get("widths"), str):
+            stage["widths"] = read_widths(Path(stage["widths"]))
+
+
+def _stage_tables(document: dict[str, Any]) -> list[dict[str, Any]]:
+    stages = document.get("stages")
+    return [stage for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
 
 
 def _table(document: dict[str, Any], section: str) -> dict[str, Any]:
@@ -184,26 +260,27 @@ def _set(document: dict[str, Any], override: str) -> None:
     target: Any = document
     for number, part in enumerate(parents):
         if isinstance(target, list):
-            target = _stage(target, parents[:number], part, override)
+            target = _entry(target, parents[:number], part, override)
         elif isinstance(target, dict):
             target = target.setdefault(part, {})
         if not isinstance(target, dict | list):
             raise errors.runs.bad_override(override, f"{'.'.join(parents[: number + 1])} holds no keys")
     if isinstance(target, list):
-        _stage(target, parents, last, override)
+        _entry(target, parents, last, override)
         raise errors.runs.bad_override(
-            override, f"a whole stage cannot be set, only a key of it, as in {path}.epochs=10"
+            override, f"a whole {parents[0][:-1]} cannot be set, only a key of it, as in {path}.{TABLES[parents[0]]}"
         )
     target[last] = _value(text.strip())
 
 
-def _stage(items: list[Any], place: list[str], part: str, override: str) -> Any:
-    if place != ["stages"]:
+def _entry(items: list[Any], place: list[str], part: str, override: str) -> Any:
+    if len(place) != 1 or place[0] not in TABLES:
         key = ".".join(place)
         raise errors.runs.bad_override(override, f"{key} is a list and is set as a whole, as in {key}=[1, 2]")
     if not part.isdecimal() or int(part) >= len(items):
-        held = f"stages 0 to {len(items) - 1}" if items else "no stages"
-        raise errors.runs.bad_override(override, f"there is no stage {part}: the recipe has {held}")
+        things = place[0]
+        held = f"{things} 0 to {len(items) - 1}" if items else f"no {things}"
+        raise errors.runs.bad_override(override, f"there is no {things[:-1]} {part}: the recipe has {held}")
     return items[int(part)]
 
 

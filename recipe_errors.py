@@ -49,6 +49,8 @@ def explain(
 ) -> str:
     """The first thing wrong in `document`, with its key, its line in `text` (or the override that set it) and what is
     valid. Unknown keys come first: a misspelt one is missing as well."""
+    if "students" in document and "students" not in recipe.model_fields:
+        return f"{file} is a study and no recipe: carry it out with edgelathe study."
     problems = failure.errors()
     problem = min(problems, key=lambda each: each["type"] != "extra_forbidden")
     kind, place = problem["type"], _place(problem["loc"], document)
@@ -126,14 +128,14 @@ def _lines(text: str) -> dict[Place, int]:
     """The line (from 1) on which each table and key begins."""
     lines: dict[Place, int] = {}
     table: Place = ()
-    stages = -1
+    counts: dict[Place, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[+([\w.\- \"']+)\]+", line):
-            table = _words(header[1])
+        if header := re.match(r"\s*(\[+)([\w.\- \"']+)\]+", line):
+            table = _words(header[2])
             lines.setdefault(table, number)
-            if table == ("stages",):
-                stages += 1
-                table = ("stages", stages)
+            if header[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
                 lines[table] = number
         elif assignment := re.match(r"([\w.\- \"']+)=", line):
             lines.setdefault((*table, *_words(assignment[1])), number)
@@ -152,8 +154,10 @@ def _keys_beside(model: Any, location: Place) -> list[str]:
 
 
 def _step(model: Any, part: int | str) -> Any:
+    if isinstance(part, int):  # an entry of a list, which `_unwrap` has entered
+        return model
     if isinstance(model, type) and issubclass(model, BaseModel):
-        return _unwrap(model.model_fields[str(part)].annotation) if part in model.model_fields else None
+        return _unwrap(model.model_fields[part].annotation) if part in model.model_fields else None
     members = _members(model)
     tagged = [m for m in members if "do" in m.model_fields and part in typing.get_args(m.model_fields["do"].annotation)]
     return tagged[0] if tagged else model

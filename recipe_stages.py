@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .compress.sparsify.names import check_gradual, keep_share, read_pattern
+from .errors import EdgeLatheError
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
 class Section(BaseModel):
@@ -30,18 +36,84 @@ class TrainingKeys(Section):
     threads: int | None = None
 
 
-class Train(TrainingKeys):
+class PenaltyKeys(TrainingKeys):
+    """Keys of the training stages that can prepare a network for the pruning of channels."""
+
+    sparsity: Literal["none", "group-lasso", "bn-scale"] = "none"
+    sparsity_strength: float = 1e-4
+
+
+class Train(PenaltyKeys):
     do: Literal["train"]
     lr: float = 0.1
 
 
 class PruneChannels(Section):
     do: Literal["prune-channels"]
-    criterion: Literal["fpgm", "l1", "l2", "random"] = "fpgm"
-    keep_macs: float = 0.5
-    scope: Literal["uniform"] = "uniform"
-    multiple: int = 1
+    criterion: Literal["fpgm", "fpgm-mix", "l1", "l2", "lamp", "bn-scale", "taylor", "obd", "hrank", "random"] = "fpgm"
+    keep_macs: float | None = None
+    keep_params: float | None = None
+    keep_latency: float | None = None
+    """One of the three; keep_macs 0.5 where there is none."""
+    scope: Literal["uniform", "global", "isomorphic"] = "uniform"
+    multiple: int | Literal["auto"] = 1
+    latency_of: Literal["float", "int8"] = "float"
+    """What is measured where keep_latency or multiple = "auto" ask for it."""
     ignore: tuple[str, ...] = ()
+    images: int = Field(default=512, ge=1)
+    """Training images for criteria that look at gradients or feature maps."""
+    reestimate_norms: bool = True
+    """Whether batch norms take their statistics anew from training images, where there are any."""
+    widths: dict[str, Count | Share] | None = None
+    """Channels that layers keep, or shares of them; in a file, the path of a file of them (`widthsfile`)."""
+    steps: int = Field(default=1, ge=1)
+    """Into how many the pruning is divided; the training stage that follows is repeated after each (`expanded`)."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether widths are chosen by timing."""
+        return self.keep_latency is not None or self.multiple == "auto"
+
+
+class PruneStep(PruneChannels):
+    """One step of a prune-channels stage that has several; `expanded` makes it, no recipe holds it."""
+
+    step: int
+
+
+class SparsityKeys(Section):
+    """Keys that both sparsifying stages share: keyword arguments of compress.sparsify.sparsify.sparsify."""
+
+    pattern: str = "unstructured"
+    keep: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the weights that stays; default: what the pattern says, else half."""
+    scope: Literal["global", "layer"] = "global"
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _pattern_and_share_fit(self) -> Self:
+        try:
+            name = read_pattern(self.pattern)
+            keep_share(name, self.keep)
+            if isinstance(self, TrainingKeys):
+                check_gradual(name)
+        except EdgeLatheError as reason:
+            raise ValueError(str(reason).rstrip(".")) from None
+        return self
+
+
+class Sparsify(SparsityKeys):
+    do: Literal["sparsify"]
+    reestimate_norms: bool = True
+    """Whether batch norms take their statistics anew from training images, where there are any."""
+
+
+class SparsifyGradually(SparsityKeys, TrainingKeys):
+    do: Literal["sparsify-gradually"]
+    criterion: Literal["magnitude", "movement"] = "magnitude"
+    ramp: float = Field(default=0.5, gt=0, le=1)
+    lr: float = 0.05
 
 
 class ReplaceActivations(Section):
@@ -56,7 +128,7 @@ class DropSqueezeExcite(Section):
     ignore: tuple[str, ...] = ()
 
 
-class Distill(TrainingKeys):
+class Distill(PenaltyKeys):
     do: Literal["distill"]
     lr: float = 0.05
     loss: Literal["kd"] = "kd"
@@ -71,11 +143,13 @@ class Quantize(Section):
     method: Literal["mse", "entropy", "percentile", "moving-average", "minmax"] = "mse"
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()
-    equalize: Literal["weights", "activations"] | None = None
+    equalize: Literal["auto", "weights", "activations", "none"] = "auto"
     correct_bias: Literal["empirical", "analytic", "none"] = "empirical"
     rounding: Literal["nearest", "compensated", "layers", "blocks", "network"] = "nearest"
     max_accuracy_drop: float | None = Field(default=None, ge=0)
     """Points; given, schemes are searched and operators kept in float until it holds."""
+    judge: Literal["labels", "float"] = "labels"
+    """What the drop is counted against: right answers lost, or images classified otherwise than in float."""
     minutes: float = Field(default=10.0, gt=0)
     """Budget of that search."""
     weight_size: float | None = Field(default=None, gt=0, le=1)
@@ -114,16 +188,39 @@ class StoreWeights(Section):
 FileStage = Quantize | Qat | StoreWeights
 """Stages that make another file of the exported one; all others change the PyTorch network."""
 
-SEARCH_KEYS = ("max_accuracy_drop", "minutes", "weight_size")
+PRUNED_BY_THE_STAGE = ("latency_of", "images", "reestimate_norms", "widths", "steps")
+"""Keys of `PruneChannels` that belong to the stage and not to `prune_channels`, which knows no data set."""
+
+PRUNING_TARGETS = ("keep_macs", "keep_params", "keep_latency")
+"""Keys of `PruneChannels` of which one at most may be given."""
+
+DECIDED_BY_WIDTHS = (*PRUNING_TARGETS, "scope")
+"""Keys of `PruneChannels` that say nothing where `widths` are stated."""
+
+SPARSIFIED_BY_THE_STAGE = ("reestimate_norms",)
+"""Keys of `Sparsify` that belong to the stage and not to `sparsify`, which knows no data set."""
+
+SEARCH_KEYS = ("max_accuracy_drop", "judge", "minutes", "weight_size")
 """Keys of `Quantize` that belong to the search and not to `quantize`."""
 
 Stage = Annotated[
-    Train | PruneChannels | ReplaceActivations | DropSqueezeExcite | Distill | Quantize | Qat | StoreWeights,
+    Train
+    | PruneChannels
+    | Sparsify
+    | SparsifyGradually
+    | ReplaceActivations
+    | DropSqueezeExcite
+    | Distill
+    | Quantize
+    | Qat
+    | StoreWeights,
     Field(discriminator="do"),
 ]
 STAGES = {
     "train": Train,
     "prune-channels": PruneChannels,
+    "sparsify": Sparsify,
+    "sparsify-gradually": SparsifyGradually,
     "replace-activations": ReplaceActivations,
     "drop-squeeze-excite": DropSqueezeExcite,
     "distill": Distill,
@@ -136,6 +233,21 @@ STAGES = {
 def stage_keys(stage: BaseModel) -> dict[str, Any]:
     """The keyword arguments that a stage hands to the function behind it."""
     return {key: value for key, value in _fields(stage) if key != "do"}
+
+
+def expanded(stages: Sequence[Stage]) -> tuple[Stage | PruneStep, ...]:
+    """The stages as they run: a prune-channels stage of n steps and the training stage behind it, n times in turn."""
+    made: list[Stage | PruneStep] = []
+    waiting = list(stages)
+    while waiting:
+        stage = waiting.pop(0)
+        if isinstance(stage, PruneChannels) and stage.steps > 1:
+            recovery = waiting.pop(0)
+            for step in range(1, stage.steps + 1):
+                made += [PruneStep(**dict(_fields(stage)), step=step), recovery]
+        else:
+            made.append(stage)
+    return tuple(made)
 
 
 def _fields(stage: BaseModel) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from . import errors
 from .bench.accuracy import predict
@@ -15,8 +16,8 @@ from .bench.paired import paired_interval
 from .bench.profile import profile
 from .compress.quantize.builder import Rounding
 from .compress.quantize.calibration.ranges import Method
-from .compress.quantize.quantize import CorrectBias, scheme_of
-from .compress.quantize.repair.equalize import By
+from .compress.quantize.passes.prepare import prepare
+from .compress.quantize.quantize import CorrectBias, Equalize, scheme_of
 from .compress.quantize.search.search import SCHEMES, search_precision
 from .compress.quantize.search.searched import Probes, Searched
 from .compress.quantize.search.sensitivity import read_keep_float, to_json
@@ -27,6 +28,7 @@ from .imagesequence import ImageSequence
 JUDGED = 1000
 """Training images that calibration has not seen and files are judged on."""
 LEAST_JUDGED = 30
+Judge = Literal["labels", "float"]
 LATENCY_SECONDS = 4.0
 """Budget of each latency measurement."""
 PROFILED_RUNS = 20
@@ -42,17 +44,20 @@ def tune_file(
     state: Path,
     max_accuracy_drop: float,
     minutes: float = 10.0,
+    judge: Judge = "labels",
     weight_size: float | None = None,
     target: str = "x86-vnni",
     method: Method = "mse",
     per_channel: bool = True,
     keep_float: Sequence[str] = (),
-    equalize: By | None = None,
+    equalize: Equalize = "auto",
     correct_bias: CorrectBias = "empirical",
     rounding: Rounding = "nearest",
     say: Callable[[str], None] = lambda _: None,
 ) -> Searched:
     """`search_precision` with accuracy counted on `judged` and latency measured against `model`, one thread each.
+
+    `judge` by labels, or by the float file: the drop is then the share of images classified otherwise than in float.
 
     The scheme that the settings of `quantize` make is tried first, then the others. Beside `output` the record of the
     search is written as search.json and the ranking of its operators, where they were ranked, as sensitivity.json.
@@ -63,13 +68,15 @@ def tune_file(
         files = {"float": model, "int8": path}
         return measure_latency(files, reference="float", seconds=LATENCY_SECONDS)["int8"].ratio
 
-    own = scheme_of(method, per_channel, equalize, correct_bias, rounding)
+    if judge not in get_args(Judge):
+        raise errors.inputs.unknown_choice("judge", judge, get_args(Judge))
+    own = scheme_of(prepare(model), method, per_channel, equalize, correct_bias, rounding)
     result = search_precision(
         model,
         output,
         ImageSequence(calibration.x, preprocess),
         Probes(lambda path: predict(path, judged.x, preprocess), measure, paired_interval, node_times),
-        labels=judged.y,
+        labels=judged.y if judge == "labels" else None,
         state=state,
         max_accuracy_drop=max_accuracy_drop,
         minutes=minutes,

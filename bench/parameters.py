@@ -57,6 +57,11 @@ def count_parameters(model: onnx.ModelProto) -> int:
     return sum(elements(dims) for dims, _ in _parameters(model.graph, {}).values())
 
 
+def parameter_names(model: onnx.ModelProto) -> set[str]:
+    """Names of the stored values that `count_parameters` counts."""
+    return set(_parameters(model.graph, {}))
+
+
 def _parameters(
     graph: onnx.GraphProto, outer: dict[str, tuple[tuple[int, ...], int]]
 ) -> dict[str, tuple[tuple[int, ...], int]]:

@@ -13,7 +13,7 @@ from . import units, view
 from .paired import accuracy_change
 from .plots import plots
 from .records import LayerWidth, Report
-from .svg import SERIES
+from .svg import SERIES, variables
 from .toml_text import to_toml
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -83,6 +83,7 @@ def _html(report: Report) -> dict[str, object]:
         "glyph": view.glyph,
         "colour": {candidate.name: index % SERIES for index, candidate in enumerate(report.candidates)},
         "width_bar": _width_bar,
+        "variables": variables,
     }
 
 

@@ -1,7 +1,8 @@
 """Matplotlib figures as SVG fragments that live inside an HTML page and take their colours and fonts from it.
 
 Figures are drawn in marker colours (`INK`, `MUTED`, ..., `series(i)`), each of which becomes a CSS variable in
-the fragment, so that one drawing serves light and dark pages. The same figure always gives the same bytes.
+the fragment, so that one drawing serves light and dark pages. `document` makes a file of its own of one. The same
+figure always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,19 @@ INK, MUTED, LINE, PAPER, WARN = "#010201", "#010202", "#010203", "#010204", "#01
 SERIES = 8
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper", WARN: "--warn"}
 _VARIABLES.update({f"#0103{index:02x}": f"--c{index}" for index in range(SERIES)})
+PALETTE = {
+    "light": {
+        "--paper": "#ffffff", "--ink": "#1c2127", "--muted": "#626c78", "--line": "#dfe3e7", "--warn": "#8f5f00",
+        "--c0": "#5d6875", "--c1": "#2563c9", "--c2": "#bf5510", "--c3": "#0d7d71",
+        "--c4": "#7a4cba", "--c5": "#8d6a0a", "--c6": "#b4326c", "--c7": "#55761b",
+    },
+    "dark": {
+        "--paper": "#15181c", "--ink": "#e4e7ea", "--muted": "#98a2ae", "--line": "#30363d", "--warn": "#e0b04c",
+        "--c0": "#a6b0bc", "--c1": "#74abff", "--c2": "#f0965a", "--c3": "#43c2b2",
+        "--c4": "#b898f2", "--c5": "#d8b54e", "--c6": "#f08ab4", "--c7": "#a2c55d",
+    },
+}  # fmt: skip
+"""What the variables are in light and in dark pages."""
 _MARKER = re.compile(r"#010[23][0-9a-f]{2}")
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -105,6 +119,24 @@ def fragment(drawn: Figure, name: str, label: str) -> str:
         "style": f"max-width: {width * 96:.0f}px; aspect-ratio: {width:g} / {height:g}",
     }
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def document(svg: str) -> str:
+    """A fragment as a file that stands alone: with its colours, on its own background, in the reader's sans-serif."""
+    root = ElementTree.fromstring(svg)
+    root.set("xmlns", _SVG.strip("{}"))
+    root.set("style", f"{root.attrib['style']}; background: var(--paper); font-family: sans-serif")
+    style = ElementTree.Element("style")
+    style.text = (
+        f":root {{ {variables('light')} }} @media (prefers-color-scheme: dark) {{ :root {{ {variables('dark')} }} }}"
+    )
+    root.insert(0, style)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def variables(scheme: str) -> str:
+    """The declarations of the "light" or "dark" colours."""
+    return " ".join(f"{name}: {colour};" for name, colour in PALETTE[scheme].items())
 
 
 def _rewritten(source: ElementTree.Element, name: str) -> ElementTree.Element:

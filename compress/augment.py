@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Augment = Literal["none", "shift", "crop-flip"]
-AUGMENTS: tuple[str, ...] = get_args(Augment)
+AUGMENTS: tuple[Augment, ...] = get_args(Augment)
 
 
 @dataclass(frozen=True)

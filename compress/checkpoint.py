@@ -50,18 +50,25 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     settings: Mapping[str, object],
     epochs: tuple[Epoch, ...],
+    beside: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights, buffers and momentum, whole or not at all; raises EdgeLatheError (disk full)."""
+    """Write weights, buffers, momentum and what is kept `beside` them, whole or not at all; raises EdgeLatheError (disk
+    full)."""
     header = {"format": FORMAT, "settings": settings, "epochs": [asdict(epoch) for epoch in epochs]}
-    tensors = {name: tensor.contiguous().clone() for name, tensor in _tensors(model, optimizer).items()}
+    tensors = _tensors(model, optimizer) | _prefixed(beside)
+    tensors = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     content = save(tensors, metadata={"edgelathe": json.dumps(header, sort_keys=True)})
     write_atomic(path, content, "the training checkpoint")
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, settings: Mapping[str, object]
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: Mapping[str, object],
+    beside: Mapping[str, Tensor] | None = None,
 ) -> tuple[Epoch, ...]:
-    """Put the state in `path` into `model` and `optimizer` and return the epochs behind it.
+    """Put the state in `path` into `model`, `optimizer` and `beside` and return the epochs behind it.
 
     Values are copied into the tensors that are there, so their memory layout stays. Raises EdgeLatheError
     when the file is damaged or was made under other settings; `model` is then unchanged.
@@ -83,7 +90,7 @@ def load_checkpoint(
     different = sorted(key for key in {*made_under, *wanted} if made_under.get(key) != wanted.get(key))
     if different:
         raise errors.training.foreign_checkpoint(path, different)
-    _fill(path, model, optimizer, tensors)
+    _fill(path, model, optimizer, tensors, _prefixed(beside))
     return epochs
 
 
@@ -96,10 +103,20 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     return tensors
 
 
-def _fill(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def _prefixed(beside: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    return {f"beside.{name}": tensor for name, tensor in (beside or {}).items()}
+
+
+def _fill(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    beside: Mapping[str, Tensor],
+) -> None:
     state = model.state_dict()
     parameters = dict(model.named_parameters())
-    places = {f"model.{name}": tensor for name, tensor in state.items()}
+    places = {f"model.{name}": tensor for name, tensor in state.items()} | dict(beside)
     shapes = {name: tensor.shape for name, tensor in places.items()}
     shapes.update({f"momentum.{name}": parameter.shape for name, parameter in parameters.items()})
     fits = all(name in shapes and tensor.shape == shapes[name] for name, tensor in tensors.items())

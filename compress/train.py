@@ -23,9 +23,11 @@ from .. import errors
 from ..data import Dataset, Preprocess, Split
 from .augment import AUGMENTS, Augment, augment, draw
 from .checkpoint import Epoch, load_checkpoint, save_checkpoint, state_sha256
+from .constraint import Constraint
 from .evaluate import evaluate as count_correct
 from .fit import check_fit
 from .objective import Batch, CrossEntropy, Objective, as_tensor, network_inputs
+from .penalty import SPARSITIES, Sparsity, penalised
 from .precision import PRECISIONS, Choice, autocast, choose
 from .progress import TrainingProgress
 from .schedule import SCHEDULES, Schedule, learning_rate
@@ -58,6 +60,7 @@ class _Run:
     """`model`, compiled where that was chosen."""
     optimizer: torch.optim.Optimizer
     objective: Objective
+    constraint: Constraint | None
     images: Tensor
     labels: Tensor
     preprocess: Preprocess
@@ -91,12 +94,15 @@ def train(
     warmup: float = 0.0,
     label_smoothing: float = 0.0,
     augment: Augment = "none",
+    sparsity: Sparsity = "none",
+    sparsity_strength: float = 1e-4,
     precision: Literal["auto", "float32", "bf16"] = "auto",
     compiled: bool | Literal["auto"] = False,
     evaluate: Literal["last", "every"] = "last",
     seed: int = 0,
     threads: int | None = None,
     objective: Objective | None = None,
+    constraint: Constraint | None = None,
     state: Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     progress: bool = True,
@@ -108,11 +114,14 @@ def train(
     weight_decay   -- L2 penalty on all parameters, as in He et al. 2016; `decay_norms=False` spares vectors
                       (batch norm, biases).
     augment        -- "shift" by up to an eighth of the side; "crop-flip" mirrors half of the images as well.
+    sparsity       -- "group-lasso" and "bn-scale" add a penalty on whole channels to the loss, times
+                      `sparsity_strength`, for networks that are pruned afterwards; see penalty.py.
     precision      -- "auto" measures a few steps of each and takes bf16 only where it is clearly faster.
     compiled       -- "auto" measures torch.compile and uses it where the run then ends sooner.
     evaluate       -- accuracy on `data.test` after the last epoch only, or after every one.
     threads        -- None: as many as torch uses now. A resumed run keeps the number it began with.
     objective      -- replaces cross entropy (and with it `label_smoothing`); see objective.py.
+    constraint     -- what the network is held to after every step, such as zeros that stay zeros; see constraint.py.
     state          -- folder for a checkpoint per epoch. A run that finds one there continues after it and
                       ends with the same bytes; None keeps nothing.
     on_epoch       -- called with each finished epoch, after its checkpoint is on disk.
@@ -126,12 +135,15 @@ def train(
     _check_settings(
         epochs=epochs, batch=batch, lr=lr, momentum=momentum, weight_decay=weight_decay, warmup=warmup,
         label_smoothing=label_smoothing, threads=threads, schedule=schedule, augment=augment,
-        precision=precision, compiled=compiled, evaluate=evaluate,
+        precision=precision, compiled=compiled, evaluate=evaluate, sparsity=sparsity,
+        sparsity_strength=sparsity_strength,
     )  # fmt: skip
     check_fit(model, data, preprocess)
     assert data.train is not None, "check_fit refuses it"
     images, labels = as_tensor(data.train.x), as_tensor(data.train.y)
     batch = min(batch, len(labels))
+    if sparsity != "none":
+        objective = penalised(objective, model, network_inputs(images[:1], preprocess), sparsity, sparsity_strength)
     settings = {
         "network": state_sha256(model), "data": data.fingerprint, "mean": list(preprocess.mean),
         "std": list(preprocess.std), "epochs": epochs, "batch": batch, "lr": lr, "momentum": momentum,
@@ -139,6 +151,8 @@ def train(
         "augment": augment, "evaluate": evaluate, "seed": seed, "objective": dict(objective.settings()),
     }  # fmt: skip
 
+    if constraint is not None:
+        settings["constraint"] = dict(constraint.settings())
     threads = threads or torch.get_num_threads()
     with using_threads(threads):
         choice = choose(
@@ -153,25 +167,28 @@ def train(
             model=model,
             forward=torch.compile(model) if choice.compiled else model,
             optimizer=_optimizer(model, lr, momentum, weight_decay, decay_norms),
-            objective=objective, images=images, labels=labels, preprocess=preprocess, batch=batch,
-            epochs=epochs, rate=lambda at: learning_rate(schedule, lr, at, epochs, warmup), augment=augment,
-            choice=choice, seed=seed,
+            objective=objective, constraint=constraint, images=images, labels=labels, preprocess=preprocess,
+            batch=batch, epochs=epochs, rate=lambda at: learning_rate(schedule, lr, at, epochs, warmup),
+            augment=augment, choice=choice, seed=seed,
         )  # fmt: skip
+        beside = constraint.tensors() if constraint else {}
         checkpoint = state / "checkpoint.safetensors" if state else None
         done: tuple[Epoch, ...] = ()
         if checkpoint and checkpoint.exists():
-            done = load_checkpoint(checkpoint, model, run.optimizer, settings)
+            done = load_checkpoint(checkpoint, model, run.optimizer, settings, beside)
         with TrainingProgress(title, epochs=epochs, steps=run.steps, done=len(done), shown=progress) as view:
             for number in range(len(done) + 1, epochs + 1):
                 judged = data.test if evaluate == "every" or number == epochs else None
                 point = _train_epoch(run, number, judged, view)
                 done = (*done, point)
                 if checkpoint:
-                    save_checkpoint(checkpoint, model, run.optimizer, settings, done)
+                    save_checkpoint(checkpoint, model, run.optimizer, settings, done, beside)
                 view.epoch(point)
                 if on_epoch:
                     on_epoch(point)
         model.to(memory_format=torch.contiguous_format).eval()
+    if constraint:
+        constraint.check()
     return TrainResult(done, choice.precision, choice.compiled, choice.threads, choice.images_per_second)
 
 
@@ -186,12 +203,13 @@ def _train_epoch(run: _Run, number: int, judged: Split | None, view: TrainingPro
     began = time.perf_counter()
     for step in range(run.steps):
         first, last = step * run.batch, (step + 1) * run.batch
-        rate = run.rate(number - 1 + step / run.steps)
+        done, done_after = (number - 1 + count / run.steps for count in (step, step + 1))
+        rate = run.rate(done)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         images = augment(run.images[order[first:last]], draws.part(first, last) if draws else None)
         labels = run.labels[order[first:last]]
-        loss, right = _train_step(run, images, labels)
+        loss, right = _train_step(run, images, labels, (done, done_after))
         if not math.isfinite(loss):
             raise errors.training.training_diverged(number, rate)
         total_loss, correct, seen = total_loss + loss * len(labels), correct + right, seen + len(labels)
@@ -203,8 +221,9 @@ def _train_epoch(run: _Run, number: int, judged: Split | None, view: TrainingPro
     return Epoch(number, total_loss / seen, correct / seen, test_accuracy, speed)
 
 
-def _train_step(run: _Run, images: Tensor, labels: Tensor) -> tuple[float, int]:
-    """Loss before the step, and how many images were classified right."""
+def _train_step(run: _Run, images: Tensor, labels: Tensor, done: tuple[float, float]) -> tuple[float, int]:
+    """Loss before the step, and how many images were classified right; `done` is how many epochs are behind it and
+    will be after it."""
     inputs = network_inputs(images, run.preprocess)
     context = partial(autocast, run.choice.precision)
     with context():
@@ -213,7 +232,11 @@ def _train_step(run: _Run, images: Tensor, labels: Tensor) -> tuple[float, int]:
     loss = run.objective(Batch(logits, labels, images, inputs, run.preprocess, context))
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    if run.constraint:
+        run.constraint.before_step(done[0])
     run.optimizer.step()
+    if run.constraint:
+        run.constraint.after_step(done[1], run.optimizer)
     return loss.item(), int((logits.detach().argmax(dim=1) == labels).sum())
 
 
@@ -237,7 +260,7 @@ def _derived_seed(seed: int, epoch: int, purpose: str) -> int:
 def _check_settings(
     *, epochs: int, batch: int, lr: float, momentum: float, weight_decay: float, warmup: float,
     label_smoothing: float, threads: int | None, schedule: str, augment: str, precision: str,
-    compiled: bool | str, evaluate: str,
+    compiled: bool | str, evaluate: str, sparsity: str, sparsity_strength: float,
 ) -> None:  # fmt: skip
     ranges = (
         ("epochs", epochs, epochs >= 1, "1 or more"),
@@ -248,6 +271,7 @@ def _check_settings(
         ("warmup", warmup, 0 <= warmup <= epochs, f"between 0 and the {epochs} epochs"),
         ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "at least 0 and below 1"),
         ("threads", threads, threads is None or threads >= 1, "1 or more"),
+        ("sparsity_strength", sparsity_strength, 0 <= sparsity_strength < math.inf, "0 or more"),
         ("compiled", compiled, compiled in (True, False, "auto"), 'true, false or "auto"'),
     )
     for name, value, sound, valid in ranges:
@@ -258,6 +282,7 @@ def _check_settings(
         ("augment", augment, AUGMENTS),
         ("precision", precision, PRECISIONS),
         ("evaluate", evaluate, ("last", "every")),
+        ("sparsity", sparsity, SPARSITIES),
     )
     for name, value, valid_words in choices:
         if value not in valid_words:

@@ -7,7 +7,23 @@ The functions of these modules return the exception instead of raising it, so th
 
 from __future__ import annotations
 
-from . import bench, data, export, inputs, networks, prune, quantize, reports, runs, surgery, training
+from . import (
+    bench,
+    data,
+    export,
+    inputs,
+    networks,
+    pack,
+    prune,
+    quantize,
+    reports,
+    runs,
+    sparsify,
+    study,
+    surgery,
+    training,
+    widths,
+)
 from .base import EdgeLatheError
 
 __all__ = [
@@ -17,10 +33,14 @@ __all__ = [
     "export",
     "inputs",
     "networks",
+    "pack",
     "prune",
     "quantize",
     "reports",
     "runs",
+    "sparsify",
+    "study",
     "surgery",
     "training",
+    "widths",
 ]

@@ -69,3 +69,17 @@ def user_file_failed(source: str, why: str) -> EdgeLatheError:
 
 def wrong_result(source: str, wanted: str, got: object) -> EdgeLatheError:
     return EdgeLatheError(f"Cannot use {source}: it must return {wanted} and returned {type(got).__name__}.")
+
+
+def saved_from_other(folder: Path, saved: str, asked: str) -> EdgeLatheError:
+    return EdgeLatheError(
+        f"Cannot take the weights of the network in {folder}: it was made from {saved}, and the recipe says {asked};"
+        " name the same source and arguments."
+    )
+
+
+def masked_narrow_attention() -> EdgeLatheError:
+    return EdgeLatheError(
+        "Cannot run attention that has lost heads with a mask: it attends to all positions; "
+        "leave the mask out, or prune the network without the heads of this attention (ignore)."
+    )

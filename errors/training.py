@@ -51,3 +51,10 @@ def foreign_checkpoint(path: Path | str, different: Iterable[str]) -> EdgeLatheE
         f"Cannot continue from {path}: it belongs to a training that differs in {', '.join(different)}; "
         "restore those settings, or delete its folder to start this training afresh."
     )
+
+
+def no_scales_to_pull() -> EdgeLatheError:
+    return EdgeLatheError(
+        'Cannot train with sparsity = "bn-scale": no channels that can be cut have a batch norm with a scale; '
+        'choose "group-lasso".'
+    )

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from .. import __version__, errors, files
+from ..models.attention import settle_biases
 from .canonical import canonicalise, strip
 from .metadata import check_properties
 
@@ -72,6 +73,7 @@ def _prepare(model: nn.Module) -> nn.Module:
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise errors.export.parameters_not_finite(name)
+    settle_biases(network)
     return network.requires_grad_(False)
 
 

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import inliner
 
 from .. import errors
+from .onnx_sparse import make_dense
 
 SMALL = 4096
 """Tensors of at most so many elements are read even from external files: shapes are computed from them."""
@@ -47,7 +48,7 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def load_onnx(path: Path | str) -> onnx.ModelProto:
-    """The whole model in memory, all external data included, and checked against the ONNX standard.
+    """The whole model in memory, all external data included, sparse tensors dense, and checked against the standard.
 
     Raises EdgeLatheError as `read_onnx` does, and for models that break the standard.
     """
@@ -60,6 +61,7 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
         onnx.checker.check_model(file.model)
     except onnx.checker.ValidationError as reason:
         raise errors.bench.broken_onnx(file.path, f"it breaks the standard: {str(reason).splitlines()[0]}") from reason
+    make_dense(file.model, file.path)
     return file.model
 
 

@@ -1,13 +1,14 @@
 """Changed networks on disk, without pickle: the original's source, modules replaced, widths, the tensors.
 
-structure.json names the network's source and arguments, the modules that were replaced and each layer's channel
-counts; model.safetensors holds the tensors, whose SHA-256 structure.json records. Rebuilding makes the original,
-replaces the modules, narrows the layers and loads the tensors strictly.
+structure.json names the network's source and arguments, the modules that were replaced, the attention that has lost
+heads and each layer's channel counts; model.safetensors holds the tensors, whose SHA-256 structure.json records.
+Rebuilding makes the original, replaces the modules, takes the heads away, narrows the layers and loads the tensors
+strictly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,8 +22,9 @@ from torch import Tensor, nn
 from .. import errors
 from ..files import sha256_bytes, write_atomic
 from ..userfunction import is_user_function
-from . import zoo
+from . import attention, zoo
 from .edits import Edit, edits_of, make_edit, refusal
+from .weights import load_tensors
 
 STRUCTURE, TENSORS = "structure.json", "model.safetensors"
 
@@ -73,18 +75,22 @@ class _Structure(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: Literal[1, 2]
-    """1 has no edits."""
+    version: Literal[1, 2, 3]
+    """1 has no edits, and 2 no heads."""
     source: str
     arguments: dict[str, Any]
     tensors_sha256: str
     layers: dict[str, dict[str, Width]]
     edits: list[Edit] = []
+    heads: dict[str, int] = {}
+    """Of attention modules that have lost some, by name."""
 
     @model_validator(mode="after")
-    def _edits_fit_version(self) -> _Structure:
+    def _fits_version(self) -> _Structure:
         if self.version == 1 and self.edits:
             raise ValueError("version 1 has no edits")
+        if self.version < 3 and self.heads:
+            raise ValueError(f"version {self.version} has no heads")
         return self
 
 
@@ -100,12 +106,17 @@ def save_network(model: nn.Module, spec: NetworkSpec, folder: Path) -> None:
     }
     data = save(tensors)
     structure = _Structure(
-        version=2,
+        version=3,
         source=spec.source,
         arguments=spec.arguments,
         tensors_sha256=sha256_bytes(data),
         layers={name: _widths(layer) for name, layer in model.named_modules() if _kind(layer)},
         edits=list(edits_of(model)),
+        heads={
+            name: attention.heads(each)
+            for name, each in attention.attentions(model).items()
+            if attention.is_narrow(each)
+        },
     )
     write_atomic(folder / TENSORS, data, "the network")
     write_atomic(folder / STRUCTURE, structure.model_dump_json(indent=1) + "\n", "the network")
@@ -128,9 +139,10 @@ def load_network(folder: Path, build: Callable[[NetworkSpec], nn.Module] | None 
         if why := refusal(model, edit):
             raise errors.networks.broken_structure(folder / STRUCTURE, why)
         make_edit(model, edit)
+    _take_heads(folder, model, structure.heads)
     _set_widths(folder, model, structure.layers)
     _narrow_tensors(folder, model, tensors)
-    model.load_state_dict(tensors)
+    load_tensors(model, tensors, strict=True)
     return model
 
 
@@ -177,6 +189,20 @@ def _build(spec: NetworkSpec, folder: Path) -> nn.Module:
         raise errors.networks.broken_structure(folder / STRUCTURE, f"{spec.source} lacks arguments") from reason
 
 
+def _take_heads(folder: Path, model: nn.Module, recorded: dict[str, int]) -> None:
+    modules = attention.attentions(model)
+    for name, count in recorded.items():
+        if name not in modules:
+            raise errors.networks.broken_structure(folder / STRUCTURE, f"{name} is no attention whose heads are known")
+        if why := attention.refusal(modules[name], name):
+            raise errors.networks.broken_structure(folder / STRUCTURE, why)
+        before = attention.heads(modules[name])
+        if not 0 < count <= before:
+            why = f"{name} has {count} heads, which cannot be cut from {before}"
+            raise errors.networks.broken_structure(folder / STRUCTURE, why)
+        attention.keep_heads(modules[name], torch.arange(count))
+
+
 def _set_widths(folder: Path, model: nn.Module, recorded: dict[str, dict[str, Width]]) -> None:
     layers = {name: layer for name, layer in model.named_modules() if _kind(layer)}
     if unequal := layers.keys() ^ recorded.keys():
@@ -208,12 +234,13 @@ def _narrow_tensors(folder: Path, model: nn.Module, tensors: dict[str, Tensor]) 
         raise errors.networks.broken_structure(
             folder / TENSORS, f"it and the network differ in the tensor {min(unequal)}"
         )
+    whole = {f"{name}.{inner}" for name, each in attention.attentions(model).items() for inner in each.state_dict()}
     replaced: dict[int, nn.Parameter | Tensor] = {}  # by what they replace, so that tied weights stay tied
     for name, tensor in sorted(tensors.items()):
         owner, _, attribute = name.rpartition(".")
         module = model.get_submodule(owner)
         original = getattr(module, attribute)
-        _check_shape(folder, name, module, attribute, original, tensor)
+        _check_shape(folder, name, module, attribute, original, tensor, whole)
         if id(original) not in replaced:
             empty = torch.empty_like(tensor)
             is_parameter = isinstance(original, nn.Parameter)
@@ -221,7 +248,16 @@ def _narrow_tensors(folder: Path, model: nn.Module, tensors: dict[str, Tensor]) 
         setattr(module, attribute, replaced[id(original)])
 
 
-def _check_shape(folder: Path, name: str, module: nn.Module, attribute: str, original: Tensor, tensor: Tensor) -> None:
+def _check_shape(
+    folder: Path,
+    name: str,
+    module: nn.Module,
+    attribute: str,
+    original: Tensor,
+    tensor: Tensor,
+    whole: Collection[str],
+) -> None:
+    """`whole` names the tensors that have their shape already."""
     before, after, kind = list(original.shape), list(tensor.shape), _kind(module)
     if not _is_narrower(after, before):
         raise errors.networks.broken_structure(
@@ -232,6 +268,9 @@ def _check_shape(folder: Path, name: str, module: nn.Module, attribute: str, ori
         raise errors.networks.broken_structure(
             folder / TENSORS, f"{name} is {after} and not {wanted} as in {STRUCTURE}"
         )
+    if name in whole and after != before:
+        why = f"{name} is {after} and not {before} as the heads in {STRUCTURE} ask for"
+        raise errors.networks.broken_structure(folder / TENSORS, why)
     if kind is None and after != before and type(module).__module__.startswith("torch.nn."):
         raise errors.networks.broken_structure(
             folder / TENSORS, f"{name} cannot be narrowed: its layer's widths are unknown"

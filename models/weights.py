@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,19 @@ def load_weights(model: nn.Module, path: Path | str) -> WeightReport:
         if not torch.isfinite(tensor).all():
             raise errors.networks.weights_not_finite(path, name)
     # Not strict: batch norms of before PyTorch 0.4.1 do not count batches, and nothing here needs the count.
-    model.load_state_dict(state, strict=False)
+    load_tensors(model, state, strict=False)
     return report
+
+
+def load_tensors(model: nn.Module, state: Mapping[str, Tensor], *, strict: bool) -> None:
+    """Load `state`, whose names and shapes are those of `model`, as if a network like `model` had saved it.
+
+    A state dict carries the versions of the modules that made it, files of tensors do not, and there are modules that
+    refuse to be loaded without (MNASNet).
+    """
+    versioned = OrderedDict(state)
+    vars(versioned)["_metadata"] = vars(model.state_dict())["_metadata"]
+    model.load_state_dict(versioned, strict=strict)
 
 
 def _read(path: Path) -> object:

@@ -17,7 +17,20 @@ import typer
 from edgelathe import __version__, cli, verbs
 from onnx import TensorProto, helper
 
-VERBS = ("run", "quantize", "store-weights", "tune", "bench", "explain", "inspect", "gate", "report", "doctor")
+VERBS = (
+    "run",
+    "quantize",
+    "store-weights",
+    "pack",
+    "unpack",
+    "tune",
+    "bench",
+    "explain",
+    "inspect",
+    "gate",
+    "report",
+    "doctor",
+)
 DENSE, INT8 = "4-export/float-dense.onnx", "5-quantize/int8-pruned.onnx"
 
 
@@ -94,6 +107,8 @@ def test_what_needs_no_torch_never_loads_it(toy_run: Path, toy_model: Path, tmp_
         ["bench", "toy.onnx", "--data", "digits", "--seconds", "0.1"],
         ["quantize", "toy.onnx", "--data", "digits", "--images", "32"],
         ["store-weights", "toy.onnx", "--format", "int4"],
+        ["pack", "toy.onnx", "--bits", "4"],
+        ["unpack", "toy.4-bit.elp"],
         ["run", "onnx.toml", "--dry-run"],
         ["run", "onnx.toml"],
     )
@@ -319,6 +334,35 @@ def test_store_weights_takes_no_option_that_would_do_nothing(refused: Callable[.
     assert refused("store-weights", toy_model, "--format", "int2") == (
         'Unknown format of weights "int2": did you mean "int8"?'
     )
+
+
+def test_pack_says_how_small_and_unpack_gives_the_same_bytes(
+    command: Callable[..., Any], refused: Callable[..., str], toy_model: Path
+) -> None:
+    ended = command("pack", toy_model)
+    packed = toy_model.with_suffix(".elp")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"{packed}: {toy_model.stat().st_size} bytes packed into {packed.stat().st_size} (0.")
+    before = toy_model.read_bytes()
+    assert command("unpack", packed).out.startswith(f"{toy_model}: {packed.stat().st_size} bytes unpacked into ")
+    assert toy_model.read_bytes() == before
+    as_json = json.loads(command("pack", toy_model, "--bits", "4", "--json").out)
+    shared = toy_model.with_suffix(".4-bit.elp")
+    assert as_json["file"] == str(shared)
+    assert as_json["shared"]["bits"] == 4
+    assert shared.stat().st_size < 0.5 * packed.stat().st_size
+    as_json = json.loads(command("unpack", shared, "--json").out)
+    assert as_json["file"] == str(toy_model.with_suffix(".4-bit.onnx"))
+    assert refused("unpack", shared, "-o", shared).startswith(
+        f"Cannot write over {shared}: it is the file that is read"
+    )
+    assert refused("pack", toy_model, "-o", toy_model).startswith(f"Cannot write over {toy_model}")
+    toy_model.write_bytes(b"mine")
+    assert refused("unpack", packed) == (
+        f"Cannot unpack to {toy_model}: another file is there that differs; name a file of your own with --output."
+    )
+    packed.write_bytes(packed.read_bytes()[:-1])
+    assert "its checksum does not match" in refused("unpack", packed)
 
 
 def test_quantize_needs_data(refused: Callable[..., str], toy_model: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgelathe.compress.prune.channels import prune_channels
 from edgelathe.data import Dataset, Preprocess, Split
 from edgelathe.errors import EdgeLatheError
 from edgelathe.networks import Network, load_source, restore, store
@@ -171,3 +172,56 @@ def test_a_checkpoint_of_another_network_is_refused(data: Dataset, tmp_path: Pat
     with pytest.raises(EdgeLatheError) as caught:
         load_source(ModelSection(source="cifar_resnet8", weights=tmp_path / "w.safetensors"), data, seed=0)
     assert str(caught.value).startswith(f"Cannot load the weights {tmp_path / 'w.safetensors'} into this network: ")
+
+
+# --- weights from a run's folder ----------------------------------------------------------------------------
+
+
+def test_a_stage_s_folder_gives_its_network_narrowed_as_it_is(data: Dataset, tmp_path: Path) -> None:
+    section = ModelSection(source="cifar_resnet8", arguments={"width": 8})
+    network = load_source(section, data, seed=0)
+    narrow, _ = prune_channels(network.model, network.example(data), criterion="l1", keep_macs=0.5)
+    pruned = network.becomes(narrow.eval(), "pruned")
+    store(pruned, tmp_path / "2-prune-channels")
+    for folder in (tmp_path / "2-prune-channels", tmp_path / "2-prune-channels" / "network"):
+        taken = load_source(section.model_copy(update={"weights": folder}), data, seed=5)
+        assert torch.equal(logits(taken, data), logits(pruned, data))
+    store(taken, tmp_path / "next")
+    assert torch.equal(logits(restore(taken, tmp_path / "next", "x"), data), logits(pruned, data))
+
+
+def test_origin_is_the_saved_network_and_not_its_place(data: Dataset, tmp_path: Path) -> None:
+    section = ModelSection(source="cifar_resnet8")
+    for place, seed in (("one", 0), ("two", 0), ("other", 1)):
+        store(load_source(section, data, seed=seed), tmp_path / place)
+
+    def origin(place: str) -> str:
+        return load_source(section.model_copy(update={"weights": tmp_path / place}), data, seed=3).origin
+
+    assert origin("one") == origin("two") != origin("other")
+
+
+def test_code_runs_because_the_recipe_names_it(data: Dataset, source: str, tmp_path: Path) -> None:
+    section = ModelSection(source=source)
+    network = load_source(section, data, seed=0)
+    store(network, tmp_path / "1-train")
+    taken = load_source(section.model_copy(update={"weights": tmp_path / "1-train"}), data, seed=1)
+    assert torch.equal(logits(taken, data), logits(network, data))
+
+
+def test_another_network_s_folder_is_refused(data: Dataset, tmp_path: Path) -> None:
+    store(load_source(ModelSection(source="cifar_resnet8", arguments={"width": 8}), data, seed=0), tmp_path)
+    with pytest.raises(EdgeLatheError) as caught:
+        load_source(ModelSection(source="cifar_resnet20", weights=tmp_path), data, seed=0)
+    assert str(caught.value) == (
+        f"Cannot take the weights of the network in {tmp_path / 'network'}: it was made from cifar_resnet8 with"
+        " in_channels = 1, num_classes = 3, width = 8, and the recipe says cifar_resnet20 with in_channels = 1,"
+        " num_classes = 3; name the same source and arguments."
+    )
+    with pytest.raises(EdgeLatheError, match="the recipe says cifar_resnet8 with in_channels = 1, num_classes = 3;"):
+        load_source(ModelSection(source="cifar_resnet8", weights=tmp_path), data, seed=0)
+
+
+def test_an_empty_folder_is_refused(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(EdgeLatheError, match=r"^Cannot read the network .*structure\.json: there is no such file"):
+        load_source(ModelSection(source="cifar_resnet8", weights=tmp_path), data, seed=0)

@@ -10,12 +10,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import edgelathe
 import pytest
+import torch
 from edgelathe.bench.records import Report
 from edgelathe.bench.report import read_report
+from edgelathe.compress.prune.macs import count_macs
+from edgelathe.networks import Network
 from edgelathe.recipe import load_recipe
+from edgelathe.recipe_stages import Distill
+from edgelathe.stages import STAGES as NETWORK_STAGES
+from edgelathe.stages import Context, Outcome, run_distill
+from safetensors.torch import load_file
 
 STAGES = ("1-train", "2-prune-channels", "3-distill", "4-export", "5-quantize", "6-bench")
 Run = Callable[..., tuple[list[str], Report]]
@@ -194,6 +202,37 @@ def test_distilling_from_another_teacher_without_pruning(run: Run, toy_recipe: s
     assert [candidate.name for candidate in report.candidates] == ["float dense", "float distilled", "int8 distilled"]
 
 
+def test_what_a_network_without_weights_learns_first_makes_the_dense_one(
+    run: Run, toy_recipe: str, workplace: Path
+) -> None:
+    head, _, rest = toy_recipe.partition('[[stages]]\ndo = "train"')
+    distill = rest[rest.index('[[stages]]\ndo = "distill"') : rest.index('[[stages]]\ndo = "quantize"')]
+    teacher = '[teacher]\nsource = "cifar_resnet8"\narguments = {width = 8}\n'
+    (workplace / "toy.toml").write_text(
+        head.replace('"toy"', '"alone"') + distill + teacher + "[bench]\nseconds = 0.1\n"
+    )
+    _, report = run("bench.memory=false")
+    assert [candidate.name for candidate in report.candidates] == ["float"]
+
+
+def test_the_network_before_pruning_is_the_teacher_unless_another_is_named(
+    run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[dict[str, Any], int]] = []
+
+    def spy(stage: Distill, network: Network, context: Context) -> Outcome:
+        asked.append((context.teacher.model.state_dict(), sum(p.numel() for p in network.model.parameters())))
+        return run_distill(stage, network, context)
+
+    monkeypatch.setitem(NETWORK_STAGES, Distill, spy)
+    run("stages.2.alpha=0.8")
+    ((teacher, student_parameters),) = asked
+    trained = load_file(workplace / "runs" / "toy" / "1-train" / "network" / "model.safetensors")
+    assert trained.keys() == teacher.keys()
+    assert all(torch.equal(tensor, teacher[name]) for name, tensor in trained.items())
+    assert student_parameters < sum(tensor.numel() for tensor in teacher.values())
+
+
 QAT = """
 [[stages]]
 do = "qat"
@@ -234,6 +273,36 @@ def test_quantization_aware_training_of_an_onnx_file_with_a_teacher(run: Run, to
     again, _ = run("teacher.arguments={width = 8}")
     assert "qat" in again, "another teacher makes another training"
     assert "qat" in said
+
+
+def test_pruning_in_steps_with_recovery_between(
+    run: Run, toy_recipe: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teachers = []
+
+    def noted(stage: Distill, network: Network, context: Context) -> Outcome:
+        teachers.append(count_macs(context.teacher.model, network.example(context.data))[0])
+        return run_distill(stage, network, context)
+
+    monkeypatch.setitem(NETWORK_STAGES, Distill, noted)
+    (workplace / "toy.toml").write_text(toy_recipe.replace('"prune-channels"', '"prune-channels"\nsteps = 2'))
+    said, report = run()
+    again = ["prune-channels", "distill", "prune-channels", "distill", "export", "quantize", "bench"]
+    assert done_again(said) == again, "the training before stays"
+    names = [f"{number}-{do}" for number, do in enumerate(["train", *again], start=1)]
+    assert [stage.folder for stage in report.stages] == names
+    first, second = report.stages[1], report.stages[3]
+    assert first.summary.startswith("Step 1 of 2: removed channels by fpgm: ")
+    assert second.summary.startswith("Step 2 of 2: removed channels by fpgm: ")
+    whole = first.facts["macs_before"]
+    assert second.facts["macs_before"] == first.facts["macs_after"]
+    assert 0.65 * whole < first.facts["macs_after"] <= 0.5**0.5 * whole
+    assert 0.45 * whole < second.facts["macs_after"] <= 0.5 * whole
+    dense, pruned, _ = report.candidates
+    assert (dense.facts.macs, pruned.facts.macs) == (whole, second.facts["macs_after"])
+    assert teachers == [whole, whole], "the network before the first step"
+    shutil.rmtree(workplace / "runs" / "toy" / "5-distill")
+    assert done_again(run()[0]) == ["distill"], "the same weights come again, and so the same files"
 
 
 MINE = """

@@ -11,9 +11,10 @@ import pytest
 from edgelathe.compress.augment import AUGMENTS
 from edgelathe.compress.distill.distill import distill
 from edgelathe.compress.distill.weighting import WEIGHTINGS
+from edgelathe.compress.penalty import SPARSITIES
 from edgelathe.compress.precision import PRECISIONS
 from edgelathe.compress.prune.channels import prune_channels
-from edgelathe.compress.prune.criteria import CRITERIA, SEEDED
+from edgelathe.compress.prune.criteria import CRITERIA
 from edgelathe.compress.quantize.calibration.ranges import METHODS
 from edgelathe.compress.quantize.learning.int8_gradients import Gradients
 from edgelathe.compress.quantize.learning.qat import qat
@@ -22,22 +23,32 @@ from edgelathe.compress.quantize.placing.targets import TARGETS
 from edgelathe.compress.quantize.quantize import quantize
 from edgelathe.compress.quantize.storage.store_weights import FORMATS, store_weights
 from edgelathe.compress.schedule import SCHEDULES
+from edgelathe.compress.sparsify.patterns import SCOPES
+from edgelathe.compress.sparsify.sparsify import sparsify
+from edgelathe.compress.sparsify.sparsify_gradually import CRITERIA as SPARSITY_CRITERIA
+from edgelathe.compress.sparsify.sparsify_gradually import sparsify_gradually
 from edgelathe.compress.surgery.drop_squeeze_excite import drop_squeeze_excite
 from edgelathe.compress.surgery.replace_activations import replace_activations
 from edgelathe.compress.train import train
 from edgelathe.errors import EdgeLatheError
 from edgelathe.models.edits import REPLACED_BY
-from edgelathe.recipe import BenchSection, Recipe, bench_section, load_recipe, shipped_recipes
+from edgelathe.recipe import BenchSection, Recipe, bench_section, load_recipe, shipped_files, shipped_recipes
 from edgelathe.recipe_stages import (
+    PRUNED_BY_THE_STAGE,
     SEARCH_KEYS,
+    SPARSIFIED_BY_THE_STAGE,
     STAGES,
     Distill,
     PruneChannels,
+    PruneStep,
     Qat,
     Quantize,
     ReplaceActivations,
+    Sparsify,
+    SparsifyGradually,
     StoreWeights,
     Train,
+    expanded,
     stage_keys,
 )
 from edgelathe.tuning import tune_file
@@ -97,9 +108,16 @@ def test_a_recipe_becomes_typed_stages_with_the_defaults_of_their_functions(writ
     assert stage_keys(recipe.stages[1]) == {
         "criterion": "fpgm",
         "keep_macs": 0.5,
+        "keep_params": None,
+        "keep_latency": None,
         "scope": "uniform",
         "multiple": 1,
         "ignore": (),
+        "latency_of": "float",
+        "images": 512,
+        "reestimate_norms": True,
+        "widths": None,
+        "steps": 1,
     }
     assert recipe.gate == {"size": "<= 0.5 x"}
     assert recipe.bench == BenchSection()
@@ -124,7 +142,7 @@ def test_every_shipped_recipe_is_valid_and_named_as_its_file(name: str) -> None:
 
 def test_shipped_recipes_are_all_found() -> None:
     folder = Path(__file__).resolve().parent.parent / "recipes"
-    assert set(shipped_recipes()) == {path.stem for path in folder.iterdir()}
+    assert set(shipped_files()) == {path.stem for path in folder.iterdir()}
 
 
 def test_a_recipe_survives_its_own_json() -> None:
@@ -136,12 +154,26 @@ def test_a_recipe_survives_its_own_json() -> None:
 
 GIVEN_BY_THE_PIPELINE = {
     *("model", "teacher", "data", "example", "images", "output", "preprocess", "teacher_preprocess"),
-    *("objective", "state", "on_epoch", "on_progress", "progress", "title", "seed", "pixels"),
+    *(
+        "objective",
+        "constraint",
+        "state",
+        "on_epoch",
+        "on_progress",
+        "progress",
+        "title",
+        "seed",
+        "pixels",
+        "samples",
+        "measure",
+    ),
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "train": train,
     "distill": distill,
     "prune-channels": prune_channels,
+    "sparsify": sparsify,
+    "sparsify-gradually": sparsify_gradually,
     "quantize": quantize,
     "qat": qat,
     "replace-activations": replace_activations,
@@ -167,6 +199,12 @@ def test_the_keys_of_a_stage_are_the_keywords_of_its_function(do: str) -> None:
         }
         assert fields.pop("max_accuracy_drop").default is None, "without it nothing is searched"
         assert set(fields) <= set(searching)
+    if do == "sparsify":
+        assert {name: fields.pop(name).default for name in SPARSIFIED_BY_THE_STAGE} == {"reestimate_norms": True}
+    if do == "prune-channels":
+        assert {name: fields.pop(name).default for name in PRUNED_BY_THE_STAGE} == {
+            "latency_of": "float", "images": 512, "reestimate_norms": True, "widths": None, "steps": 1,
+        }  # fmt: skip
     assert fields.keys() == wanted.keys()
     for name, field in fields.items():
         assert (inspect.Parameter.empty if field.is_required() else field.default) == wanted[name], name
@@ -178,8 +216,12 @@ def test_the_keys_of_a_stage_are_the_keywords_of_its_function(do: str) -> None:
         (Train, "schedule", SCHEDULES),
         (Train, "augment", AUGMENTS),
         (Train, "precision", PRECISIONS),
+        (Train, "sparsity", SPARSITIES),
         (Distill, "weighting", WEIGHTINGS),
-        (PruneChannels, "criterion", {*CRITERIA, *SEEDED}),
+        (PruneChannels, "criterion", CRITERIA),
+        (Sparsify, "scope", SCOPES),
+        (SparsifyGradually, "criterion", SPARSITY_CRITERIA),
+        (SparsifyGradually, "schedule", SCHEDULES),
         (Quantize, "target", TARGETS),
         (Quantize, "method", METHODS),
         (ReplaceActivations, "to", REPLACED_BY),
@@ -239,6 +281,97 @@ def test_a_tilde_is_the_home_folder(written: Callable[..., Path], monkeypatch: p
     recipe = load_recipe(written(text))
     assert recipe.model.source == "/home/someone/net.onnx"
     assert recipe.data.root == Path("/home/someone/photos")
+
+
+# --- widths and steps of prune-channels ---------------------------------------------------------------------
+
+
+PRUNED = RECIPE.replace("keep_macs = 0.5", "{keys}")
+
+
+@pytest.fixture
+def widths_file(tmp_path: Path) -> Path:
+    path = tmp_path / "models" / "widths.toml"
+    path.parent.mkdir()
+    path.write_text('[widths]\n"layer1.0.conv1" = 8\n"layer2.0.conv1" = 0.5\n')
+    return path
+
+
+def test_a_widths_file_becomes_part_of_the_recipe(
+    written: Callable[..., Path], widths_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stated = {"layer1.0.conv1": 8, "layer2.0.conv1": 0.5}
+    path = written(PRUNED.format(keys='widths = "widths.toml"'), "models/r.toml")
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(Path("models/r.toml"))
+    assert recipe.stages[1].widths == stated  # type: ignore[union-attr]
+    assert str(tmp_path) not in recipe.model_dump_json()
+    assert "widths.toml" not in recipe.model_dump_json()
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    inline = written(PRUNED.format(keys='widths = {"layer1.0.conv1" = 8, "layer2.0.conv1" = 0.5}'), "models/i.toml")
+    assert load_recipe(inline).stages == recipe.stages
+    plain = written(PRUNED.format(keys=""), "models/p.toml")
+    assert load_recipe(plain, ["stages.1.widths=models/widths.toml"]).stages == recipe.stages
+    monkeypatch.chdir("models")
+    assert load_recipe(path).stages == recipe.stages
+    assert load_recipe(plain, ["stages.1.widths=widths.toml"]).stages == recipe.stages
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ('widths = "none.toml"', "Cannot read the widths {folder}/none.toml: there is no such file; check the path."),
+        ("widths = 3", "Wrong value 3 for stages.1.widths in {file}, line 17: it must be a table."),
+        (
+            "widths = {a = true}",
+            "Wrong value True for stages.1.widths.a in {file}, line 17: it must be a whole number or a number.",
+        ),
+        (
+            "widths = {a = 8}\nkeep_macs = 0.4",
+            "The recipe {file} cannot run: stages.1 (prune-channels) has both widths and keep_macs, and the widths"
+            " decide; leave one of them out.",
+        ),
+        (
+            "widths = {a = 8}\nsteps = 2",
+            "The recipe {file} cannot run: stages.1 (prune-channels) has both steps and widths; state the widths of"
+            " each step in a stage of its own, or leave steps out.",
+        ),
+        (
+            "steps = 2",
+            "The recipe {file} cannot run: stages.1 (prune-channels) has steps = 2, and no stage that trains follows it"
+            " directly; let train or distill follow, which then recovers after each step, or leave steps out.",
+        ),
+        (
+            "keep_params = 0.5\nkeep_latency = 0.5",
+            "The recipe {file} cannot run: stages.1 (prune-channels) has keep_params and keep_latency, and one target"
+            " decides; keep one of them.",
+        ),
+        (
+            'latency_of = "int8"',
+            "The recipe {file} cannot run: stages.1 (prune-channels) has latency_of, and nothing is measured; add"
+            ' keep_latency or multiple = "auto", or leave it out.',
+        ),
+        ("steps = 0", "Wrong value 0 for stages.1.steps in {file}, line 17: it must be 1 or more."),
+        ("step = 1", 'Unknown key "stages.1.step" in {file}, line 17: did you mean "steps"?'),
+    ],
+)
+def test_widths_and_steps_that_cannot_be(written: Callable[..., Path], keys: str, sentence: str) -> None:
+    path = written(PRUNED.format(keys=keys))
+    assert refusal(path) == sentence.format(file=path, folder=path.parent)
+
+
+def test_a_stage_of_several_steps_runs_with_its_recovery_in_turn(written: Callable[..., Path]) -> None:
+    recovery = '[[stages]]\ndo = "distill"\nepochs = 3\n\n[[stages]]\ndo = "quantize"'
+    text = PRUNED.format(keys="steps = 3\nkeep_macs = 0.4").replace('[[stages]]\ndo = "quantize"', recovery)
+    recipe = load_recipe(written(text))
+    train, prune, distill, quantize = recipe.stages
+    made = expanded(recipe.stages)
+    assert made[0] is train
+    assert made[1:7:2] == tuple(PruneStep(**dict(prune), step=step) for step in (1, 2, 3))
+    assert [stage.keep_macs for stage in made[1:7:2]] == [0.4, 0.4, 0.4]  # type: ignore[union-attr]
+    assert made[2:7:2] == (distill, distill, distill)
+    assert made[7:] == (quantize,)
+    assert expanded(load_recipe(written()).stages) == load_recipe(written()).stages
 
 
 # --- --set --------------------------------------------------------------------------------------------------
@@ -331,7 +464,8 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
             "epochs = 2",
             "epochs = 2\nfloat = 1",
             'Unknown key "stages.0.float" in {file}, line 13: valid are: augment, batch, compiled, decay_norms, do, '
-            "epochs, evaluate, label_smoothing, lr, momentum, precision, schedule, threads, warmup, weight_decay.",
+            "epochs, evaluate, label_smoothing, lr, momentum, precision, schedule, sparsity, "
+            "sparsity_strength, threads, warmup, weight_decay.",
         ),
         # unknown sections: the misspelt one is said, not that the right one is missing
         ("[data]", "[dataa]", 'Unknown key "dataa" in {file}, line 7: did you mean "data"?'),
@@ -344,7 +478,7 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
             '"brew"',
             'Unknown stage "brew" at stages.2.do in {file}, line 20: '
             "valid are: distill, drop-squeeze-excite, prune-channels, qat, quantize, replace-activations, "
-            "store-weights, train.",
+            "sparsify, sparsify-gradually, store-weights, train.",
         ),
         (
             'do = "quantize"',
@@ -356,7 +490,8 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
         (
             '"fpgm"',
             '"best"',
-            'Unknown value "best" for stages.1.criterion in {file}, line 16: valid are: fpgm, l1, l2, random.',
+            'Unknown value "best" for stages.1.criterion in {file}, line 16: valid are: bn-scale, '
+            "fpgm, fpgm-mix, hrank, l1, l2, lamp, obd, random, taylor.",
         ),
         # wrong types
         (

@@ -2,16 +2,30 @@ from __future__ import annotations
 
 import json
 import typing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from edgelathe import stages
 from edgelathe.bench.records import StageRecord
+from edgelathe.compress.batchnorm import reestimate_batch_norm
+from edgelathe.compress.prune.macs import count_macs
 from edgelathe.data import Dataset, load_data
+from edgelathe.errors import EdgeLatheError
+from edgelathe.latencymeasure import Deployment
 from edgelathe.networks import Network, load_source, restore, store
 from edgelathe.recipe import ModelSection
 from edgelathe.recipe_stages import STAGES as RECIPE_STAGES
-from edgelathe.recipe_stages import Distill, DropSqueezeExcite, FileStage, PruneChannels, ReplaceActivations, Train
+from edgelathe.recipe_stages import (
+    Distill,
+    DropSqueezeExcite,
+    FileStage,
+    PruneChannels,
+    PruneStep,
+    ReplaceActivations,
+    Train,
+)
 from edgelathe.runfolder import SCRATCH
 from edgelathe.stages import (
     STAGES,
@@ -22,6 +36,7 @@ from edgelathe.stages import (
     run_replace_activations,
     run_train,
 )
+from torch import nn
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +51,7 @@ def network(data: Dataset) -> Network:
 
 @pytest.fixture
 def context(data: Dataset, network: Network, tmp_path: Path) -> Context:
-    return Context(data, 0, network, tmp_path, progress=False)
+    return Context(data, 0, network, network, tmp_path, progress=False)
 
 
 def state(network: Network) -> dict[str, torch.Tensor]:
@@ -44,7 +59,7 @@ def state(network: Network) -> dict[str, torch.Tensor]:
 
 
 def test_every_stage_but_those_of_files_changes_a_pytorch_network() -> None:
-    assert STAGES.keys() == set(RECIPE_STAGES.values()) - set(typing.get_args(FileStage))
+    assert STAGES.keys() == (set(RECIPE_STAGES.values()) - set(typing.get_args(FileStage))) | {PruneStep}
 
 
 @pytest.mark.parametrize(
@@ -97,6 +112,72 @@ def test_pruning_writes_its_plan_and_says_what_is_left(network: Network, context
     assert outcome.summary.startswith(f"Removed channels by l1: {share:.1%} of MACs and ")
     assert any(width["after"] < width["before"] for width in outcome.widths)
     assert all(width["reason"] for width in outcome.widths if width["after"] == width["before"])
+
+
+def test_pruning_to_a_latency_keeps_what_was_measured(
+    network: Network, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, typing.Any]] = []
+
+    def latency_against(whole: nn.Module, example: torch.Tensor, folder: Path, **keys: typing.Any) -> typing.Any:
+        assert folder.is_dir()
+        asked.append(keys)
+        return lambda model: 0.1 + 0.9 * count_macs(model, example)[0] / count_macs(whole, example)[0]
+
+    monkeypatch.setattr(stages, "latency_against", latency_against)
+    where = Deployment("openvino", threads=2)
+    stage = PruneChannels(do="prune-channels", keep_latency=0.6, criterion="l1", latency_of="int8")
+    outcome = run_prune_channels(stage, network, replace(context, deployment=where))
+    assert [(keys["deployment"], keys["latency_of"]) for keys in asked] == [(where, "int8")]
+    trials = outcome.facts["latencies"]
+    assert trials[0] == {"macs": outcome.facts["macs_before"], "latency": pytest.approx(1.0)}
+    share = outcome.facts["macs_after"] / outcome.facts["macs_before"]
+    assert 0.1 + 0.9 * share == pytest.approx(0.6, rel=0.05)
+    assert "% of the int8 latency; widths that are no multiple of 8" in outcome.summary
+    assert outcome.summary.endswith('which multiple = "auto" avoids')
+    assert outcome.facts["multiples"] == []
+
+
+def test_nothing_is_measured_unless_a_stage_asks_for_it(
+    network: Network, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "latency_against", None)
+    outcome = run_prune_channels(PruneChannels(do="prune-channels", keep_params=0.6), network, context)
+    assert "latencies" not in outcome.facts
+    assert outcome.facts["parameters_after"] <= 0.6 * outcome.facts["parameters_before"]
+
+
+def test_batch_norms_take_their_statistics_anew_after_pruning(network: Network, context: Context) -> None:
+    keys: dict[str, typing.Any] = {"do": "prune-channels", "keep_macs": 0.6, "criterion": "l1"}
+    kept = run_prune_channels(PruneChannels(**keys, reestimate_norms=False), network, context)
+    renewed = run_prune_channels(PruneChannels(**keys), network, context)
+    assert kept.facts["batch_norms_reestimated"] == 0
+    assert renewed.facts["batch_norms_reestimated"] == 7
+    before, after = kept.model.state_dict(), renewed.model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items() if "running" not in name
+               and "tracked" not in name)  # fmt: skip
+    assert not torch.allclose(before["bn1.running_mean"], after["bn1.running_mean"], rtol=0, atol=1e-3)
+    kind = renewed.facts["reestimated_on_augmented"]
+    reestimate_batch_norm(kept.model, context.data, network.preprocess, augmented=kind, seed=context.seed)
+    assert torch.equal(kept.model.state_dict()["bn1.running_var"], after["bn1.running_var"])
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "obd", "hrank"])
+def test_criteria_of_images_look_at_training_images(network: Network, context: Context, criterion: str) -> None:
+    stage = PruneChannels(do="prune-channels", keep_macs=0.6, criterion=criterion, images=24)  # type: ignore[arg-type]
+    plans = []
+    for seed in (0, 1):
+        run_prune_channels(stage, network, replace(context, seed=seed))
+        plans.append(json.loads((context.folder / "plan.json").read_text())["groups"])
+    assert plans[0] != plans[1], "other images, other channels"
+
+
+def test_without_training_images_only_what_needs_none_is_done(network: Network, context: Context) -> None:
+    alone = replace(context, data=replace(context.data, train=None))
+    stage = PruneChannels(do="prune-channels", keep_macs=0.6)
+    assert run_prune_channels(stage, network, alone).facts["batch_norms_reestimated"] == 0
+    with pytest.raises(EdgeLatheError, match="Cannot rank channels by taylor: it looks at what training images do"):
+        run_prune_channels(PruneChannels(do="prune-channels", criterion="taylor"), network, alone)
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,27 @@ def data() -> Dataset:
     return load_data("digits", limit_train=400)
 
 
+@pytest.mark.parametrize(("judge", "held"), [("labels", True), ("float", False)])
+def test_the_float_file_may_judge_instead_of_labels(
+    judge: str, held: bool, model: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five answers change from wrong to right: nothing is lost, and five answers are not those of the float file."""
+    labels = np.concatenate([split_training(data, 64, 0, judged=100)[1].y])
+    changed = {"candidate.onnx": labels, model.name: np.concatenate([labels[:5] + 1, labels[5:]])}
+    monkeypatch.setattr(tuning, "predict", lambda path, *words, **keys: changed[path.name])
+    monkeypatch.setattr(tuning, "SCHEMES", ())
+    result, _ = edgelathe.tune(
+        model, data, images=64, judged=100, max_accuracy_drop=0.0, judge=judge, minutes=0.001, seed=0
+    )
+    assert result.held is held
+    assert result.best.drop == (-5.0 if held else 5.0)
+
+
+def test_another_judge_is_refused(model: Path, data: Dataset) -> None:
+    with pytest.raises(EdgeLatheError, match='judge "nobody"'):
+        edgelathe.tune(model, data, images=64, judged=100, judge="nobody")
+
+
 def test_images_to_judge_on_are_none_that_ranges_come_from(data: Dataset) -> None:
     calibration, judged = split_training(data, 64, 3, judged=100)
     assert (len(calibration), len(judged)) == (64, 100)

@@ -36,6 +36,8 @@ def test_the_package_offers_every_verb_and_loads_it_late() -> None:
         "quantize",
         "qat",
         "store_weights",
+        "pack",
+        "unpack",
         "tune",
         "benchmark",
         "explain",
@@ -122,8 +124,8 @@ def test_benchmark_without_data_leaves_accuracy_out(model: Path) -> None:
 def test_files_of_one_name_are_told_apart(model: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = Path(shutil.copy(model, tmp_path / "other" / "net.onnx"))
-    assert verbs._names([model, other]) == [str(model), str(other)]
-    assert verbs._names([model, model, other]) == [f"{model} (1)", f"{model} (2)", str(other)]
+    assert verbs.measuring._names([model, other]) == [str(model), str(other)]
+    assert verbs.measuring._names([model, model, other]) == [f"{model} (1)", f"{model} (2)", str(other)]
 
 
 def test_benchmark_needs_a_file() -> None:

@@ -15,8 +15,10 @@ from ... import errors
 from ...data import Dataset, Preprocess
 from ..augment import Augment
 from ..checkpoint import Epoch, state_sha256
+from ..constraint import Constraint
 from ..fit import check_fit
 from ..objective import Batch, as_tensor, network_inputs
+from ..penalty import Sparsity
 from ..schedule import Schedule
 from ..train import TrainResult, train
 from .kd import kd
@@ -81,11 +83,14 @@ def distill(
     warmup: float = 0.0,
     label_smoothing: float = 0.0,
     augment: Augment = "none",
+    sparsity: Sparsity = "none",
+    sparsity_strength: float = 1e-4,
     precision: Literal["auto", "float32", "bf16"] = "auto",
     compiled: bool | Literal["auto"] = False,
     evaluate: Literal["last", "every"] = "last",
     seed: int = 0,
     threads: int | None = None,
+    constraint: Constraint | None = None,
     state: Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     progress: bool = True,
@@ -114,8 +119,9 @@ def distill(
     return train(
         model, data, preprocess=preprocess, epochs=epochs, batch=batch, lr=lr, momentum=momentum,
         weight_decay=weight_decay, decay_norms=decay_norms, schedule=schedule, warmup=warmup, augment=augment,
-        precision=precision, compiled=compiled, evaluate=evaluate, seed=seed, threads=threads,
-        objective=objective, state=state, on_epoch=on_epoch, progress=progress, title=title,
+        sparsity=sparsity, sparsity_strength=sparsity_strength, precision=precision, compiled=compiled,
+        evaluate=evaluate, seed=seed, threads=threads,
+        objective=objective, constraint=constraint, state=state, on_epoch=on_epoch, progress=progress, title=title,
     )  # fmt: skip
 
 

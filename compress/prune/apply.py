@@ -6,14 +6,18 @@ import copy
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from ... import errors
-from .plan import Group, PruningPlan, Side
-from .surgery import input_axis, narrow, refusal, sides, width
+from ...models.attention import silence_heads
+from .norms import over_kept_channels
+from .plan import Group, Member, PruningPlan, Side
+from .surgery import blocks, input_axis, narrow, refusal, sides, width
 
 
 def network_sha256(model: nn.Module) -> str:
@@ -34,30 +38,70 @@ def apply_plan(model: nn.Module, plan: PruningPlan) -> nn.Module:
     return remove(model, plan.groups)
 
 
-def remove(model: nn.Module, groups: Iterable[Group]) -> nn.Module:
-    """A copy of `model` without the channels that `groups` do not keep."""
-    pruned = copy.deepcopy(model)
+def remove(model: nn.Module, groups: Iterable[Group], *, share: bool = False) -> nn.Module:
+    """A copy of `model` without the channels that `groups` do not keep.
+
+    With `share` its whole tensors are those of `model`: half the memory, for networks that are looked at and dropped.
+    """
+    pruned = sharing_copy(model)
     layers = dict(pruned.named_modules())
-    for (name, side), positions in _removed_positions(groups).items():
-        keep = sorted(set(range(width(layers[name], side))) - positions)
-        if not keep:
-            raise errors.prune.foreign_plan(f"it would leave nothing of {name}")
-        narrow(layers[name], side, torch.tensor(keep))
-    return pruned
+    for place, positions in removed_positions(groups).items():
+        layer = layers[place.layer]
+        keep = all_but(width(layer, place.side, place.parameter), positions)
+        if not len(keep):
+            raise errors.prune.foreign_plan(f"it would leave nothing of {place.layer}")
+        narrow(layer, place.side, keep, place.parameter)
+    return pruned if share else _own(pruned, model)
 
 
-def silence(model: nn.Module, groups: Iterable[Group]) -> nn.Module:
+def silence(model: nn.Module, groups: Iterable[Group], *, share: bool = False) -> nn.Module:
     """A copy of `model` in which nothing reads the channels that `groups` do not keep: same shapes, and the
-    outputs that the pruned network must have."""
-    silent = copy.deepcopy(model)
+    outputs that the pruned network must have.
+
+    Norms over channels read them too: here they normalise over the channels that stay. `share` as for `remove`.
+    """
+    silent = sharing_copy(model)
     layers = dict(silent.named_modules())
-    with torch.no_grad():
-        for (name, side), positions in _removed_positions(groups).items():
-            if side == "in":
-                weight = layers[name].weight
-                assert isinstance(weight, nn.Parameter)
-                weight.index_fill_(input_axis(layers[name]), torch.tensor(sorted(positions)), 0.0)
-    return silent
+    for place, removed in removed_positions(groups).items():
+        layer = layers[place.layer]
+        if place.side == "in":
+            weight = layer.weight
+            assert isinstance(weight, nn.Parameter)
+            layer.weight = nn.Parameter(_without_inputs(layer, weight.detach(), removed), weight.requires_grad)
+        elif place.side == "heads":
+            silence_heads(layer, removed)
+        elif isinstance(layer, (nn.LayerNorm, nn.GroupNorm)):
+            silent.set_submodule(place.layer, over_kept_channels(layer, removed))
+    return silent if share else _own(silent, model)
+
+
+def sharing_copy(model: nn.Module) -> nn.Module:
+    """A copy of `model` whose parameters and buffers are the same tensors."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in _tensors(model)})
+
+
+def _own(changed: nn.Module, model: nn.Module) -> nn.Module:
+    """`changed`, with copies of what it shares with `model`."""
+    shared = {id(tensor) for tensor in _tensors(model)}
+    mine = {id(tensor): tensor for tensor in _tensors(changed) if id(tensor) not in shared}
+    return copy.deepcopy(changed, mine)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def _without_inputs(layer: nn.Module, weight: Tensor, removed: Tensor) -> Tensor:
+    """`weight` of a layer, zero where it reads the input channels `removed`."""
+    axis = input_axis(layer)
+    groups = layer.groups if isinstance(layer, _ConvNd) else 1
+    if groups == 1 or axis == 0:
+        return weight.index_fill(axis, removed, 0.0)
+    length = width(layer, "in") // groups
+    grouped = weight.unflatten(0, (groups, -1)).clone()
+    grouped[removed // length, :, removed % length] = 0.0
+    return grouped.flatten(0, 1)
 
 
 def _check(group: Group, layers: Mapping[str, nn.Module]) -> None:
@@ -65,23 +109,47 @@ def _check(group: Group, layers: Mapping[str, nn.Module]) -> None:
     widest = 0
     for member in group.members:
         layer = layers.get(member.layer)
-        if layer is None or refusal(layer, member.layer) or member.side not in sides(layer):
+        if layer is None or refusal(layer, member.layer, member.parameter):
             raise errors.prune.foreign_plan(f"{member.layer or 'the network itself'} has no channels that can be cut")
-        size = width(layer, member.side)
+        if member.side not in (("channels",) if member.parameter else sides(layer)):
+            raise errors.prune.foreign_plan(f"{member.layer or 'the network itself'} has no channels that can be cut")
+        size = width(layer, member.side, member.parameter)
         inside = 0 <= member.start <= member.start + member.count * member.repeat <= size
         if not inside or min(member.first, member.count - 1, member.repeat - 1) < 0:
             raise errors.prune.foreign_plan(f"it points outside of the {size} channels of {member.layer}")
+        if not member.parameter and blocks(layer) > 1 and not _cuts_evenly(group, member, layer):
+            raise errors.prune.foreign_plan(f"{member.layer} would be left with groups of unequal width")
         widest = max(widest, size)
     if group.before > widest:
         raise errors.prune.foreign_plan(f"no layer has the {group.before} channels of {group.layer}")
 
 
-def _removed_positions(groups: Iterable[Group]) -> dict[tuple[str, Side], set[int]]:
-    """Positions to cut by layer and side; two groups may both cut one layer (a concatenation's reader)."""
-    removed: dict[tuple[str, Side], set[int]] = defaultdict(set)
+def _cuts_evenly(group: Group, member: Member, layer: nn.Module) -> bool:
+    nested = group.blocks % blocks(layer) == 0 and width(layer, member.side) == group.before
+    return nested and group.even and member.whole(group.before)
+
+
+class Place(NamedTuple):
+    """One side of a layer, or a bare parameter of it."""
+
+    layer: str
+    side: Side
+    parameter: str
+
+
+def removed_positions(groups: Iterable[Group]) -> dict[Place, Tensor]:
+    """Positions to cut, int64, ascending; two groups may both cut one layer (a concatenation's reader)."""
+    removed: dict[Place, list[Tensor]] = defaultdict(list)
     for group in groups:
-        for channel in group.removed:
-            for member in group.members:
-                if positions := member.positions(channel):
-                    removed[member.layer, member.side].update(positions)
-    return removed
+        gone = torch.tensor(group.removed, dtype=torch.int64)
+        for member in group.members:
+            inside = gone[(gone >= member.first) & (gone < member.first + member.count)] - member.first
+            if len(inside):
+                positions = member.start + inside[:, None] * member.repeat + torch.arange(member.repeat)
+                removed[Place(member.layer, member.side, member.parameter)].append(positions.flatten())
+    return {place: torch.cat(found).unique() for place, found in removed.items()}
+
+
+def all_but(size: int, removed: Tensor) -> Tensor:
+    """The numbers from 0 to `size` - 1 that are not in `removed`, int64, ascending."""
+    return torch.ones(size, dtype=torch.bool).index_fill(0, removed, False).nonzero().flatten()

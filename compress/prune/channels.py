@@ -1,25 +1,30 @@
-"""Channel pruning to a share of the MACs, one keep ratio for the whole network."""
+"""Channel pruning: which channels go, so that a share of the MACs, parameters or latency remains."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from fractions import Fraction
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ... import errors
-from .apply import apply_plan, network_sha256, remove
-from .criteria import Criterion, find_criterion, group_importance
-from .macs import LayerCost, count_macs, layer_costs
-from .plan import FORMAT, Group, PruningPlan, Width
-from .surgery import filters, width
+from ...models.attention import head_kind
+from .apply import network_sha256, remove
+from .criteria import Criterion, find_criterion
+from .evidence import Samples
+from .importance import channel_importance, scorable
+from .latency import Found, find_step
+from .macs import layer_costs
+from .plan import FORMAT, Group, GroupMultiple, PruningPlan, Scope, Side, Trial, Width
+from .probes import measure_multiples
+from .scopes import COMPARABLE, SCOPES, Ladder, make_ladder
+from .surgery import width
+from .targets import KEYS, Prediction, first_within, one_target
 from .trace import trace_groups
+
+Measure = Callable[[nn.Module], float]
 
 
 def prune_channels(
@@ -27,18 +32,88 @@ def prune_channels(
     example: Tensor,
     *,
     criterion: str | Criterion = "fpgm",
-    keep_macs: float = 0.5,
-    scope: Literal["uniform"] = "uniform",
-    multiple: int = 1,
+    keep_macs: float | None = None,
+    keep_params: float | None = None,
+    keep_latency: float | None = None,
+    scope: Scope = "uniform",
+    multiple: int | Literal["auto"] = 1,
     ignore: Sequence[str] = (),
     seed: int = 0,
+    samples: Samples | None = None,
+    measure: Measure | None = None,
 ) -> tuple[nn.Module, PruningPlan]:
-    """A physically narrower copy of `model`, and its plan; keywords as for `plan_channels`."""
-    plan = plan_channels(
-        model, example, criterion=criterion, keep_macs=keep_macs, scope=scope, multiple=multiple,
-        ignore=ignore, seed=seed,
-    )  # fmt: skip
-    return apply_plan(model, plan), plan
+    """A physically narrower copy of `model`, and its plan; `model` is not touched.
+
+    example      -- float32 [N,C,H,W] of the size the network will run at; only its shape is used.
+    criterion    -- one of `CRITERIA`, or a function whose parameter names say what it looks at (see criteria.py).
+    keep_macs    -- share of the MACs that may remain, above 0 and at most 1; 0.5 where no target is given. The widest
+                    widths within it are found.
+    keep_params  -- share of the parameters that may remain, likewise.
+    keep_latency -- share of the latency that shall remain, within 5 %; needs `measure`.
+    scope        -- which channels are compared: those of each group ("uniform": every group keeps the same share), all
+                    ("global"), or those of groups of the same structure ("isomorphic").
+    multiple     -- widths are rounded to a multiple of this, e.g. 8 for runtimes that compute in blocks; "auto": what
+                    `measure` says suits each group.
+    ignore       -- names of layers or modules whose output channels stay.
+    seed         -- for criteria that draw, and for the order of measurements.
+    samples      -- training images, for criteria that look at what they do in the network.
+    measure      -- latency of a network on the target runtime, in any unit; it gets networks that take the same
+                    images as `model`.
+
+    Raises EdgeLatheError for two targets at once or one that cannot be reached, for unknown names, and for networks
+    that cannot be traced.
+    """
+    key, keep = one_target(keep_macs=keep_macs, keep_params=keep_params, keep_latency=keep_latency)
+    _check(key, scope, multiple, measure)
+    name, _ = find_criterion(criterion)
+    groups = scorable(model, trace_groups(model, example, ignore), criterion)
+    prunable = [group for group in groups if not group.reason]
+    if not prunable:
+        raise errors.prune.nothing_prunable([f"{group.layer}: {group.reason}" for group in groups])
+    importance = channel_importance(model, groups, criterion, samples=samples, seed=seed)
+    costs = layer_costs(model, example)
+    found: tuple[GroupMultiple, ...] = ()
+    if isinstance(multiple, int):
+        multiples = {group.layer: multiple for group in prunable}
+    else:
+        assert measure is not None
+        found = measure_multiples(model, example, prunable, costs, measure, seed=seed)
+        multiples = {one.layer: one.multiple for one in found}
+    ladder = make_ladder(model, prunable, importance, scope=scope, multiples=multiples, comparable=name in COMPARABLE)
+    prediction = Prediction(model, costs, groups, ladder.rankings)
+    whole = ladder.widths(0)
+    latency = None
+    if key == "keep_latency":
+        assert measure is not None
+        latency = _latency(model, groups, ladder, prediction, measure, keep)
+        step = latency.step
+    else:
+        of = prediction.macs if key == "keep_macs" else prediction.parameters
+        step = _widest(groups, ladder, of, key, keep)
+    chosen = ladder.cut(groups, step)
+    pruned = remove(model, chosen)
+    widths = ladder.widths(step)
+    plan = PruningPlan(
+        format=FORMAT,
+        network=network_sha256(model),
+        criterion=name,
+        scope=scope,
+        target=KEYS[key],
+        keep=keep,
+        ratio=sum(widths.values()) / sum(whole.values()),
+        multiple=multiple,
+        multiples=found,
+        groups=chosen,
+        widths=layer_widths(model, pruned, chosen),
+        macs_before=prediction.macs(whole),
+        macs_after=prediction.macs(widths),
+        parameters_before=prediction.parameters(whole),
+        parameters_after=prediction.parameters(widths),
+        latencies=_trials(ladder, prediction, latency) if latency else (),
+        latency_before=latency.whole if latency else None,
+        latency_after=latency.latency if latency else None,
+    )
+    return pruned, plan
 
 
 def plan_channels(
@@ -46,64 +121,73 @@ def plan_channels(
     example: Tensor,
     *,
     criterion: str | Criterion = "fpgm",
-    keep_macs: float = 0.5,
-    scope: Literal["uniform"] = "uniform",
-    multiple: int = 1,
+    keep_macs: float | None = None,
+    keep_params: float | None = None,
+    keep_latency: float | None = None,
+    scope: Scope = "uniform",
+    multiple: int | Literal["auto"] = 1,
     ignore: Sequence[str] = (),
     seed: int = 0,
+    samples: Samples | None = None,
+    measure: Measure | None = None,
 ) -> PruningPlan:
-    """Decide which channels to remove; `model` is not touched.
-
-    example   -- float32 [N,C,H,W] of the size the network will run at; only its shape is used.
-    criterion -- "fpgm", "l1", "l2", "random" (by `seed`), or a function [out, fan_in] -> importance [out].
-    keep_macs -- share of the MACs that may remain, above 0 and at most 1; the widest widths within it.
-    scope     -- "uniform": every prunable group keeps the same share of its channels (He et al. 2019).
-    multiple  -- widths are rounded to a multiple of this, e.g. 8 for runtimes that compute in blocks.
-    ignore    -- names of layers or modules whose output channels stay.
-
-    Raises EdgeLatheError when the target cannot be reached, for unknown names, and for networks that cannot
-    be traced.
-    """
-    if scope != "uniform":
-        raise errors.inputs.unknown_choice("scope", scope, ["uniform"])
-    if not 0 < keep_macs <= 1:
-        raise errors.inputs.impossible_setting("keep_macs", keep_macs, "above 0 and at most 1")
-    if multiple < 1:
-        raise errors.inputs.impossible_setting("multiple", multiple, "1 or more")
-    name, score = find_criterion(criterion, seed)
-    groups = trace_groups(model, example, ignore)
-    prunable = [group for group in groups if not group.reason]
-    if not prunable:
-        raise errors.prune.nothing_prunable([f"{group.layer}: {group.reason}" for group in groups])
-    ranked = {group.layer: _ranking(model, group, score) for group in prunable}
-    costs = layer_costs(model, example)
-    macs, parameters = count_macs(model, example)
-
-    def cut(ratio: Fraction) -> tuple[Group, ...]:
-        return tuple(_cut(group, ranked.get(group.layer), ratio, multiple) for group in groups)
-
-    def within(ratio: Fraction) -> bool:
-        return _predicted_macs(costs, cut(ratio)) <= keep_macs * macs
-
-    steps = _steps(prunable, multiple)
-    if not within(steps[0]):
-        least = _predicted_macs(costs, cut(steps[0])) / macs
-        left = [f"{group.layer}: {group.reason}" for group in groups if group.reason]
-        raise errors.prune.unreachable_macs(keep_macs, least, left)
-    low, high = 0, len(steps)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if within(steps[middle]) else (low, middle)
-    chosen = cut(steps[low])
-    pruned = remove(model, chosen)
-    macs_after, parameters_after = count_macs(pruned, example)
-    return PruningPlan(
-        FORMAT, network_sha256(model), name, keep_macs, float(steps[low]), multiple, chosen,
-        _widths(model, pruned, chosen), macs, macs_after, parameters, parameters_after,
+    """Decide which channels to remove; keywords and errors as for `prune_channels`."""
+    _, plan = prune_channels(
+        model, example, criterion=criterion, keep_macs=keep_macs, keep_params=keep_params, keep_latency=keep_latency,
+        scope=scope, multiple=multiple, ignore=ignore, seed=seed, samples=samples, measure=measure,
     )  # fmt: skip
+    return plan
 
 
-def _widths(model: nn.Module, pruned: nn.Module, groups: Sequence[Group]) -> tuple[Width, ...]:
+def _check(key: str, scope: Scope, multiple: int | str, measure: Measure | None) -> None:
+    if scope not in SCOPES:
+        raise errors.inputs.unknown_choice("scope", scope, SCOPES)
+    if multiple != "auto" and not (isinstance(multiple, int) and multiple >= 1):
+        raise errors.inputs.impossible_setting("multiple", multiple, 'a whole number from 1, or "auto"')
+    if measure is None and key == "keep_latency":
+        raise errors.prune.nothing_measures(key)
+    if measure is None and multiple == "auto":
+        raise errors.prune.nothing_measures('multiple = "auto"')
+
+
+def _widest(
+    groups: Sequence[Group], ladder: Ladder, cost: Callable[[Mapping[str, int]], int], key: str, keep: float
+) -> int:
+    """The first step of the ladder at which `cost` is at most `keep` times that of the whole network."""
+    whole, last = cost(ladder.widths(0)), ladder.last
+    step = first_within(last, lambda step: cost(ladder.widths(step)), keep * whole)
+    if step is None:
+        raise errors.prune.unreachable(key, keep, cost(ladder.widths(last)) / whole, _left(groups))
+    return step
+
+
+def _latency(
+    model: nn.Module, groups: Sequence[Group], ladder: Ladder, prediction: Prediction, measure: Measure, keep: float
+) -> Found:
+    # The same network when a step is measured again: what `measure` made of it can be used again.
+    network = cache(lambda step: remove(model, ladder.cut(groups, step)))
+    found = find_step(
+        lambda step: measure(network(step)),
+        lambda step: prediction.macs(ladder.widths(step)),
+        ladder.last,
+        keep,
+    )
+    if not found.reachable:
+        raise errors.prune.unreachable_latency(keep, found.least / found.whole, _left(groups))
+    return found
+
+
+def _trials(ladder: Ladder, prediction: Prediction, latency: Found) -> tuple[Trial, ...]:
+    return tuple(Trial(prediction.macs(ladder.widths(step)), read) for step, read in latency.trials)
+
+
+def _left(groups: Sequence[Group]) -> list[str]:
+    return [f"{group.layer}: {group.reason}" for group in groups if group.reason]
+
+
+def layer_widths(model: nn.Module, pruned: nn.Module, groups: Sequence[Group]) -> tuple[Width, ...]:
+    """Output channels of every convolution and linear layer and the heads of every attention, before and after, with
+    why they stayed."""
     reasons: dict[str, str] = {}
     for group in groups:
         for member in group.members:
@@ -112,57 +196,9 @@ def _widths(model: nn.Module, pruned: nn.Module, groups: Sequence[Group]) -> tup
     narrowed = dict(pruned.named_modules())
     widths = []
     for name, layer in model.named_modules():
-        if isinstance(layer, (_ConvNd, nn.Linear)):
-            before, after = width(layer, "out"), width(narrowed[name], "out")
+        side: Side = "heads" if head_kind(layer) else "out"
+        if side == "heads" or isinstance(layer, (_ConvNd, nn.Linear)):
+            before, after = width(layer, side), width(narrowed[name], side)
             reason = reasons.get(name, "no path of channels through it was found") if before == after else ""
             widths.append(Width(name, before, after, reason))
     return tuple(widths)
-
-
-def _ranking(model: nn.Module, group: Group, criterion: Criterion) -> list[int]:
-    """Channels of a group from most to least important; equals keep their order."""
-    layers = dict(model.named_modules())
-    shared = []
-    for member in group.members:
-        layer = layers[member.layer]
-        makes = member.side == "out" or (member.side == "channels" and isinstance(layer, _ConvNd))
-        if makes and member.whole(group.before) and width(layer, member.side) == group.before:
-            shared.append(filters(layer))
-    importance = group_importance(criterion, shared)
-    if importance.shape != (group.before,) or not bool(torch.isfinite(importance).all()):
-        raise errors.prune.bad_importance(group.layer, group.before)
-    return torch.argsort(importance, descending=True, stable=True).tolist()
-
-
-def _steps(groups: Sequence[Group], multiple: int) -> list[Fraction]:
-    """Every ratio at which the width of some group changes, ascending: the only ones worth trying."""
-    steps = {Fraction(0), Fraction(1)}
-    for group in groups:
-        for number in range(1, math.ceil(group.before / multiple) + 1):
-            steps.add(min(Fraction((2 * number - 1) * multiple, 2 * group.before), Fraction(1)))
-    return sorted(steps)
-
-
-def _cut(group: Group, ranking: list[int] | None, ratio: Fraction, multiple: int) -> Group:
-    if ranking is None:
-        return group
-    rounded = math.floor(ratio * group.before / multiple + Fraction(1, 2)) * multiple
-    size = min(group.before, max(multiple, rounded)) if ratio < 1 else group.before
-    if size == group.before:
-        why = "the target is met without cutting it"
-        if group.before <= multiple:
-            why = f"it has no more than {multiple} channels"
-        return replace(group, reason=why)
-    return replace(group, keep=tuple(sorted(ranking[:size])))
-
-
-def _predicted_macs(costs: Mapping[str, LayerCost], groups: Sequence[Group]) -> int:
-    lost: dict[tuple[str, bool], set[int]] = defaultdict(set)
-    for group in groups:
-        for channel in group.removed:
-            for member in group.members:
-                lost[member.layer, member.side == "in"].update(member.positions(channel))
-    return sum(
-        cost.at(cost.outputs - len(lost[name, False]), cost.inputs - len(lost[name, True]))
-        for name, cost in costs.items()
-    )

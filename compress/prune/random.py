@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 
-def random(seed: int) -> Callable[[Tensor], Tensor]:
-    """A criterion that draws importance from one seeded stream, layer after layer."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def criterion(filters: Tensor) -> Tensor:
-        return torch.rand(len(filters), generator=generator)
-
-    return criterion
+def random(filters: Tensor, seed: int) -> Tensor:
+    """Importance float32 [out_channels], uniform in 0..1, drawn from `seed`; filters [out_channels, fan_in]."""
+    return torch.rand(len(filters), generator=torch.Generator().manual_seed(seed))

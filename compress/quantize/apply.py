@@ -22,7 +22,7 @@ def apply_plan(model: ir.Model, plan: QuantPlan) -> ir.Model:
 
     Every quantized value is written once by a QuantizeLinear and read through a DequantizeLinear per reader, the
     form from which runtimes fuse int8 kernels; data movement in `ON_CODES` and clamps read and write the codes
-    themselves where the target wants them to.
+    themselves where the target wants them to. What a float operator computes, float operators read unrounded.
     """
     copy, target = model.clone(), TARGETS[plan.target]
     kinds = {node.name: node.kind for node in plan.nodes}
@@ -36,9 +36,10 @@ def apply_plan(model: ir.Model, plan: QuantPlan) -> ir.Model:
         elif node.op_type in ELEMENTWISE:
             _quantize_constants(copy, node, target)
     on_codes = {node for node in int8 if target.on_codes and node.op_type in (*ON_CODES, *CLAMPS)}
+    in_float = {node for node in copy.graph if kinds.get(str(node.name)) == "float"}
     values = {str(value.name): value for value in _all_values(copy)}
     for name, codes in plan.codes.items():
-        _quantize_value(copy, values[name], codes, on_codes, target)
+        _quantize_value(copy, values[name], codes, on_codes, in_float, target)
     quantize_inputs_as_pixels(copy)
     for node in int8:  # in graph order: a set's order would change the file from run to run
         if node.op_type == "Pad" and node in on_codes:
@@ -118,13 +119,15 @@ def _dequantized(
     return node.outputs[0]
 
 
-def _quantize_value(model: ir.Model, value: ir.Value, codes: Codes, on_codes: set[ir.Node], target: Target) -> None:
+def _quantize_value(
+    model: ir.Model, value: ir.Value, codes: Codes, on_codes: set[ir.Node], in_float: set[ir.Node], target: Target
+) -> None:
     scale = add_initializer(model.graph, f"{value.name}_scale", np.array(codes.scale, np.float32))
     zero_point = add_initializer(model.graph, f"{value.name}_zero_point", np.array(codes.zero_point, target.code_type))
-    readers = list(value.uses())
-    name = str(value.name)
-    is_output = value.is_graph_output()
-    producer = value.producer()
+    name, producer = str(value.name), value.producer()
+    unrounded = producer in in_float
+    readers = [use for use in value.uses() if not (unrounded and use.node in in_float)]
+    is_output = value.is_graph_output() and not unrounded
     if producer is not None and producer in on_codes:
         quantized = value
         quantized.name = f"{name}_quantized"

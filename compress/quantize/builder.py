@@ -75,7 +75,7 @@ class Planned:
     placement: Placement
     plan: QuantPlan
     statistics: dict[str, Histogram]
-    """Of every quantized value, by name."""
+    """By name, of every quantized value that does not only repeat others."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Built:
     prepared: ir.Model
     plan: QuantPlan
     statistics: dict[str, Histogram]
-    """Of every quantized value, by name, as they were before anything was learned."""
+    """By name, of every quantized value that does not only repeat others, before anything was learned."""
     file: bytes
 
 
@@ -146,7 +146,7 @@ class Builder:
         """The plan that `build` starts from."""
         prepared, placement = self._placed(scheme.equalize, keep_float)
         plan = self._plan(prepared, placement, scheme, weight_bits)
-        statistics = {name: self._statistics[id(prepared)][name] for name in placement.values}
+        statistics = {name: self._statistics[id(prepared)][name] for name in placement.measured}
         return Planned(prepared, placement, plan, statistics)
 
     def file(self, prepared: ir.Model, plan: QuantPlan, how: str) -> bytes:
@@ -185,7 +185,7 @@ class Builder:
                     stem_to_depth(graph, PIXELS)
             else:
                 assert equalized is not None
-                values = equalizable(self.plain)
+                values = equalizable(self.plain, by=equalized)
                 graph = equalize(self.plain, by=equalized, statistics=self._known(self.plain, values))
             self._graphs[equalized, pixels] = graph
         return self._graphs[equalized, pixels]
@@ -217,7 +217,7 @@ class Builder:
         return plan_from(
             prepared,
             placement,
-            self._known(prepared, placement.values),
+            self._known(prepared, placement.measured),
             target=self.target,
             method=scheme.method,
             per_channel=scheme.per_channel,

@@ -70,7 +70,7 @@ def plan_from(
     fewer levels than the eight bits that their weights are stored in.
     Raises EdgeLatheError for bits that are out of range and for nodes without int8 weights.
     """
-    chosen = {name: METHODS[method](statistics[name]) for name in placement.values if name != PIXELS}
+    chosen = {name: METHODS[method](statistics[name]) for name in placement.measured if name != PIXELS}
     codes = choose_codes(prepared, placement, chosen, TARGETS[target])
     nodes = placed_by_codes(prepared, placement.nodes, codes, TARGETS[target])
     int8 = {node.name for node in placement.nodes if node.kind == "int8"}

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import onnx_ir as ir
+
 from ... import errors
 from ...files import write_atomic
 from .audit import Audit, audit, unaudited
@@ -17,8 +19,9 @@ from .calibration.ranges import Method
 from .placing.keep_float import check_keep_float
 from .placing.targets import TARGETS
 from .plan import QuantPlan
-from .repair.equalize import By
+from .repair.equalize import automatic
 
+Equalize = Literal["auto", "weights", "activations", "none"]
 CorrectBias = Literal["empirical", "analytic", "none"]
 
 
@@ -62,7 +65,7 @@ def quantize(
     method: Method = "mse",
     per_channel: bool = True,
     keep_float: Sequence[str] = (),
-    equalize: By | None = None,
+    equalize: Equalize = "auto",
     correct_bias: CorrectBias = "empirical",
     rounding: Rounding = "nearest",
     pixels: Pixels | None = None,
@@ -75,7 +78,8 @@ def quantize(
     target       -- the processor family or runtime (`TARGETS`).
     method       -- how activation ranges are chosen (`METHODS`).
     keep_float   -- nodes, or values that they compute, that must stay float.
-    equalize     -- scale channels so that one range fits them all, by their weights or activations (Nagel et al. 2019).
+    equalize     -- scale channels so that one range fits them all, by their weights or activations (Nagel et al. 2019);
+                    "auto" does so by weights where it pays (`automatic` in repair/equalize.py).
     correct_bias -- take the mean error of every channel out of its bias, "empirical": measured, or "analytic":
                     computed from mean inputs (Nagel et al. 2019).
     rounding     -- "nearest", "compensated" (codes make up for each other's errors; compensated_rounding.py), or
@@ -88,27 +92,35 @@ def quantize(
     Raises EdgeLatheError for unreadable models, unknown words and nodes, unusable images, nodes in `keep_float` that
     stay float anyway, and models in which nothing can run in int8.
     """
-    scheme = scheme_of(method, per_channel, equalize, correct_bias, rounding)
     builder = Builder(Path(model), images, target=target, pixels=pixels, on_progress=on_progress)
+    scheme = scheme_of(builder.plain, method, per_channel, equalize, correct_bias, rounding)
     check_keep_float(builder.plain, keep_float, target=target)
     built = builder.build(scheme, keep_float=keep_float)
     audited = audit_for(target, built.file, built.plan)
-    covered = coverage(built.statistics, built.plan.codes, lowest_code=TARGETS[target].lowest_code)
+    measured = {name: built.plan.codes[name] for name in built.statistics}
+    covered = coverage(built.statistics, measured, lowest_code=TARGETS[target].lowest_code)
     write_atomic(Path(output), built.file, "the int8 model")
     return Quantized(built.plan, audited, covered, len(as_sliceable(images)))
 
 
 def scheme_of(
-    method: Method, per_channel: bool, equalize: By | None, correct_bias: CorrectBias, rounding: Rounding
+    prepared: ir.Model,
+    method: Method,
+    per_channel: bool,
+    equalize: Equalize,
+    correct_bias: CorrectBias,
+    rounding: Rounding,
 ) -> Scheme:
-    """The scheme behind the words of a user. Raises EdgeLatheError for those that are not known.
+    """The scheme behind the words of a user, for this graph. Raises EdgeLatheError for those that are not known.
 
     The network's own rounding learns biases, and scales channels, so that no float network has the same means.
     """
-    if correct_bias not in get_args(CorrectBias):
-        raise errors.inputs.unknown_choice("correct_bias", correct_bias, get_args(CorrectBias))
+    for key, word, known in (("equalize", equalize, Equalize), ("correct_bias", correct_bias, CorrectBias)):
+        if word not in get_args(known):
+            raise errors.inputs.unknown_choice(key, word, get_args(known))
+    by = automatic(prepared, per_channel=per_channel) if equalize == "auto" else equalize
     corrected = None if correct_bias == "none" or rounding == "network" else correct_bias
-    return Scheme(method, per_channel, equalize, corrected, rounding)
+    return Scheme(method, per_channel, None if by == "none" else by, corrected, rounding)
 
 
 def audit_for(target: str, file: bytes, plan: QuantPlan) -> Audit:

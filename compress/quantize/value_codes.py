@@ -56,7 +56,8 @@ def choose_codes(
         elif clamps and clamps_codes(clamps[0], codes, target):
             chosen = reinterpreted(clamps[0], codes)
         else:
-            low, high = min(ranges[name][0] for name in group), max(ranges[name][1] for name in group)
+            known = [ranges[name] for name in group if name not in placement.moved]
+            low, high = min(low for low, _ in known), max(high for _, high in known)
             scale, zero_point = affine(low, high)
             for name in group:
                 if name in gated:

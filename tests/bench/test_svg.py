@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 
 from edgelathe.bench import svg
@@ -51,3 +52,13 @@ def test_text_is_text_and_no_markup() -> None:
 
 def test_series_colours_repeat() -> None:
     assert svg.series(0) == svg.series(8) != svg.series(1)
+
+
+def test_a_document_stands_alone_in_both_schemes() -> None:
+    root = ElementTree.fromstring(svg.document(drawn("one")))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    style = root[0].text or ""
+    light, _, dark = style.partition("@media (prefers-color-scheme: dark)")
+    assert "--c1: #2563c9;" in light and "--c1: #74abff;" in dark
+    used = set(re.findall(r"var\((--\w+)\)", svg.document(drawn("one"))))
+    assert used <= set(svg.PALETTE["light"]) == set(svg.PALETTE["dark"])

@@ -7,6 +7,7 @@
     float       codes of x to float, sigmoid and product there, codes of the result
     clamp       x * clamp(x / 6 + 1/2, 0, 1), hard-swish, the clamp on codes of x: another function, which only a
                 network that was trained with it may use; shown for what it would gain
+    relu6       clamp(x, 0, 6), what the stage replace-activations puts in its place: part of the convolution before it
 
 Every convolution is in int8 in all of them. Run it from the root of the repository with the folder of test data in
 EDGELATHE_TEST_DATA; the weights of the network are random, so noise compares the ways and says nothing of accuracy.
@@ -26,6 +27,7 @@ from edgelathe.bench.latency import measure_latency
 from edgelathe.bench.profile import profile
 from edgelathe.bench.runtimes.onnxruntime import load
 from edgelathe.compress.quantize.quantize import quantize
+from edgelathe.models.onnx_graph import add_initializer
 
 from .command import data_folder, end_well, say
 from .floatfile import write_float
@@ -82,6 +84,21 @@ def write_hard(float_file: Path, path: Path) -> None:
     ir.save(model, path)
 
 
+def write_relu6(float_file: Path, path: Path) -> None:
+    """The float file with every SiLU replaced by ReLU6."""
+    model = ir.load(float_file)
+    for number, limit in enumerate((0.0, 6.0)):
+        add_initializer(model.graph, f"relu6_limit{number}", np.array(limit, np.float32))
+    limits = [model.graph.initializers[f"relu6_limit{number}"] for number in (0, 1)]
+    for sigmoid, product in gates(model):
+        clip = ir.Node("", "Clip", [sigmoid.inputs[0], *limits], name=product.name)
+        ir.convenience.replace_nodes_and_values(
+            model.graph, product, [product], [clip], list(product.outputs), list(clip.outputs)
+        )
+    ir.passes.common.RemoveUnusedNodesPass()(model)
+    ir.save(model, path)
+
+
 def logits(path: Path, images: np.ndarray) -> np.ndarray:
     model = load(path, 1)
     name = model.inputs[0].name
@@ -94,7 +111,7 @@ def decibels(reference: np.ndarray, other: np.ndarray) -> float:
 
 def measure(name: str, seconds: float, seed: int, folder: Path) -> int:
     network, data = NETWORKS[name], data_folder()
-    files = {way: folder / f"{way}.onnx" for way in ("float network", "int8", "float", "clamp")}
+    files = {way: folder / f"{way}.onnx" for way in ("float network", "int8", "float", "clamp", "relu6")}
     write_float(network, data, files["float network"], seed)
     images = load_images(network, data, CALIBRATION, seed)
     assert images.agreement is not None
@@ -106,8 +123,11 @@ def measure(name: str, seconds: float, seed: int, folder: Path) -> int:
     say(f"{write_float_islands(files['int8'], files['float'])} SiLU")
     write_hard(files["float network"], folder / "hard.onnx")
     quantize(folder / "hard.onnx", files["clamp"], calibration)
+    write_relu6(files["float network"], folder / "clipped.onnx")
+    quantize(folder / "clipped.onnx", files["relu6"], calibration)
     reference = {way: logits(files["float network"], judged) for way in ("int8", "float")}
     reference["clamp"] = logits(folder / "hard.onnx", judged)
+    reference["relu6"] = logits(folder / "clipped.onnx", judged)
     latency = measure_latency(files, reference="float network", seconds=seconds, seed=seed)
     profiles = profile(files, seed=seed)
     for way, found in latency.items():

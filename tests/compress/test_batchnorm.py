@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from edgelathe.compress.batchnorm import reestimate_batch_norm
+from edgelathe.compress.batchnorm import likeliest_augment, reestimate_batch_norm
 from edgelathe.compress.checkpoint import state_sha256
 from edgelathe.compress.objective import as_tensor, network_inputs
 from edgelathe.data import Dataset
@@ -47,3 +47,19 @@ def test_nothing_to_do_and_nothing_to_do_it_with(blobs: Dataset, small_net: Call
     assert reestimate_batch_norm(nn.Conv2d(3, 3, 1), blobs, blobs.preprocess) == 0
     with pytest.raises(EdgeLatheError, match="Cannot re-estimate batch-norm statistics on blobs"):
         reestimate_batch_norm(small_net(), replace(blobs, train=None), blobs.preprocess)
+
+
+@pytest.mark.parametrize("kind", ["none", "shift"])
+def test_statistics_remember_how_images_were_augmented(
+    kind: str, blobs: Dataset, small_net: Callable[[], nn.Module]
+) -> None:
+    model = small_net()
+    reestimate_batch_norm(model, blobs, blobs.preprocess, images=96, batch=24, augmented=kind, seed=3)  # type: ignore[arg-type]
+    before = state_sha256(model)
+    found = likeliest_augment(model, blobs, blobs.preprocess, seed=4)
+    assert (found == "none") is (kind == "none")
+    assert state_sha256(model) == before
+
+
+def test_a_network_without_batch_norms_remembers_nothing(blobs: Dataset) -> None:
+    assert likeliest_augment(nn.Conv2d(3, 3, 1), blobs, blobs.preprocess) == "none"

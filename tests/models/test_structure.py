@@ -7,16 +7,22 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch_pruning
 from edgelathe.compress.prune.channels import prune_channels
 from edgelathe.errors import EdgeLatheError
-from edgelathe.models import zoo
+from edgelathe.models import attention, zoo
 from edgelathe.models.edits import Edit, make_edit, refusal
 from edgelathe.models.structure import STRUCTURE, TENSORS, NetworkSpec, load_network, save_network
+from edgelathe.models.weights import load_weights
 from torch import nn
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.regnet import BlockParams, RegNet
+
+from .. import transformers
 
 TINY = [
     NetworkSpec("cifar_resnet8", {"num_classes": 3, "in_channels": 3, "width": 4}),
@@ -167,7 +173,7 @@ def test_changed_tensors_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        (("version",), 3, "version Input should be 1 or 2"),
+        (("version",), 4, "version Input should be 1, 2 or 3"),
         (("edits",), [{"module": "conv1", "becomes": "identity"}], "conv1 is no squeeze-and-excitation block"),
         (("edits",), [{"module": "conv1", "becomes": "relu6"}], "conv1 (Conv2d) is no activation that relu6 stands in"),
         (("edits",), [{"module": "conv1", "becomes": "os.system"}], "edits.0.becomes Input should be 'relu6', 're"),
@@ -278,3 +284,157 @@ def test_truncated_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / STRUCTURE).write_text(text)
     (tmp_path / TENSORS).unlink()
     assert _refusal(tmp_path).startswith(f"Cannot read the network {tmp_path / TENSORS}: ")
+
+
+def _convnext() -> nn.Module:
+    setting = [CNBlockConfig(8, 12, 1), CNBlockConfig(12, None, 1)]
+    return ConvNeXt(setting, layer_scale=1.0, num_classes=3)
+
+
+def _regnet() -> nn.Module:
+    return RegNet(BlockParams([1, 1], [8, 16], [4, 4], [1.0, 1.0], [2, 2], 0.25), num_classes=3, stem_width=8)
+
+
+GROUPED = "trunk_output.block1.block1-0.f.b.0"
+
+
+def _pruned(build: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return _halve(build().eval()).eval()
+
+
+@pytest.mark.parametrize("build", [_convnext, _regnet])
+def test_norms_over_channels_bare_scales_and_grouped_convolutions_survive(
+    build: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    model = _pruned(build)
+    save_network(model, NetworkSpec("mine.py:build"), tmp_path)
+    rebuilt = load_network(tmp_path, build=lambda _: build()).eval()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(rebuilt(x), model(x))
+    assert [layer.extra_repr() for layer in rebuilt.modules()] == [layer.extra_repr() for layer in model.modules()]
+
+
+@pytest.mark.parametrize(
+    ("build", "path", "value", "reason"),
+    [
+        (_convnext, ("features.0.1", "normalized_shape"), [3], "features.0.1.weight is ["),
+        (_convnext, ("features.0.1", "normalized_shape"), [9], "is [9], which cannot be cut from [8]"),
+        (_convnext, ("features.0.1", "normalized_shape"), [5, 1], "is [5, 1], which cannot be cut from [8]"),
+        (_convnext, ("features.0.1", "normalized_shape"), 5, "normalized_shape of features.0.1 is 5, which cannot be"),
+        (_regnet, (GROUPED, "groups"), 1, f"{GROUPED}.weight is ["),
+        (_regnet, (GROUPED, "groups"), 4, f"groups of {GROUPED} is 4, which cannot be cut from 2"),
+    ],
+)
+def test_changed_widths_of_norms_and_groups_are_refused(
+    build: Callable[[], nn.Module], path: tuple[str, str], value: object, reason: str, tmp_path: Path
+) -> None:
+    save_network(_pruned(build), NetworkSpec("mine.py:build"), tmp_path)
+    structure = json.loads((tmp_path / STRUCTURE).read_text())
+    structure["layers"][path[0]][path[1]] = value
+    (tmp_path / STRUCTURE).write_text(json.dumps(structure))
+    with pytest.raises(EdgeLatheError) as refusal:
+        load_network(tmp_path, build=lambda _: build())
+    assert reason in str(refusal.value)
+
+
+@pytest.mark.parametrize("shape", [(9, 1, 1), (4, 2, 1), (4,)])
+def test_a_bare_scale_that_cannot_have_been_cut_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    model = _pruned(_convnext)
+    block = model.get_submodule("features.1.0")
+    block.layer_scale = nn.Parameter(torch.ones(shape))
+    save_network(model, NetworkSpec("mine.py:build"), tmp_path)
+    with pytest.raises(EdgeLatheError) as refusal:
+        load_network(tmp_path, build=lambda _: _convnext())
+    wanted = f"features.1.0.layer_scale is {list(shape)}, which cannot be cut from [8, 1, 1]"
+    assert wanted in str(refusal.value)
+
+
+class _Versioned(nn.Linear):
+    """Refuses a state dict that does not say which version made it, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state: Any, prefix: str, metadata: dict[str, Any], *rest: Any) -> None:
+        assert metadata.get("version") == 2
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+
+def test_modules_that_ask_for_their_version_are_told(tmp_path: Path) -> None:
+    model = nn.Sequential(_Versioned(3, 2))
+    save_network(model, NetworkSpec("mine.py:build"), tmp_path)
+    rebuilt = load_network(tmp_path, build=lambda _: nn.Sequential(_Versioned(3, 2)))
+    x = torch.ones(1, 3)
+    assert torch.equal(rebuilt(x), model(x))
+    load_weights(rebuilt, tmp_path / TENSORS)
+
+
+HEADED = NetworkSpec("transformer.py:build", {})
+
+
+def _save_without_heads(name: str, folder: Path) -> nn.Module:
+    model = transformers.build(name)
+    for place, module in enumerate(attention.attentions(model).values()):
+        if place != 1:
+            attention.keep_heads(module, torch.arange(1, attention.heads(module)))
+    save_network(model, HEADED, folder)
+    return model
+
+
+@pytest.mark.parametrize("name", transformers.KINDS)
+def test_transformers_without_some_heads_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    model = _save_without_heads(name, tmp_path / "a")
+    rebuilt = load_network(tmp_path / "a", lambda spec: transformers.build(name))
+    with torch.no_grad():
+        assert torch.equal(rebuilt(transformers.images()), model(transformers.images()))
+    assert [type(module) for module in rebuilt.modules()] == [type(module) for module in model.modules()]
+    save_network(rebuilt, HEADED, tmp_path / "b")
+    for file in (STRUCTURE, TENSORS):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", transformers.KINDS)
+def test_heads_that_are_not_those_of_the_tensors_are_refused(name: str, tmp_path: Path) -> None:
+    model = _save_without_heads(name, tmp_path)
+    structure = json.loads((tmp_path / STRUCTURE).read_text())
+    first = next(iter(attention.attentions(model)))
+    assert structure["heads"][first] == attention.heads(model.get_submodule(first))
+
+    def refusal_of(heads: dict[str, object], **changes: object) -> str:
+        (tmp_path / STRUCTURE).write_text(json.dumps(structure | {"heads": heads} | changes))
+        with pytest.raises(EdgeLatheError) as caught:
+            load_network(tmp_path, lambda spec: transformers.build(name))
+        return str(caught.value)
+
+    before = attention.heads(attention.attentions(transformers.build(name))[first])
+    for heads in (0, before + 1):
+        assert f"{first} has {heads} heads, which cannot be cut from {before}" in refusal_of({first: heads})
+    assert "is no attention whose heads are known" in refusal_of({f"{first}.nothing": 1})
+    assert "version 2 has no heads" in refusal_of(structure["heads"], version=2)
+    # Of a network in which no head is gone, and of one in which another number is.
+    assert "as the heads in structure.json ask for" in refusal_of({})
+    if before > 2:
+        assert "cannot be cut from" in refusal_of(structure["heads"] | {first: before - 2})
+
+
+def test_tensors_of_attention_that_lost_more_than_its_heads_are_refused(tmp_path: Path) -> None:
+    model = transformers.build("vit")
+    name, module = next(iter(attention.attentions(model).items()))
+    for tensor in ("in_proj_weight", "in_proj_bias"):
+        setattr(module, tensor, nn.Parameter(getattr(module, tensor)[:24]))
+    save_network(model, HEADED, tmp_path)
+    with pytest.raises(EdgeLatheError) as caught:
+        load_network(tmp_path, lambda spec: transformers.build("vit"))
+    assert f"{name}.in_proj_bias is [24] and not [96] as the heads in structure.json ask for" in str(caught.value)
+
+
+def test_files_of_before_heads_were_cut_are_read(tmp_path: Path) -> None:
+    model = transformers.build("vit")
+    save_network(model, HEADED, tmp_path)
+    structure = json.loads((tmp_path / STRUCTURE).read_text())
+    del structure["heads"]
+    (tmp_path / STRUCTURE).write_text(json.dumps(structure | {"version": 2}))
+    rebuilt = load_network(tmp_path, lambda spec: transformers.build("vit"))
+    with torch.no_grad():
+        assert torch.equal(rebuilt(transformers.images()), model(transformers.images()))

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 
 from .... import errors
+from ..session import open_session
 from .histogram import Histogram
 from .imagechunks import Images, Sliceable, as_sliceable, check_images, chunk_of, chunk_size
 from .tally import Tally, sampling_step
@@ -65,7 +65,8 @@ def _activations(model: ir.Model, images: Sliceable, size: int) -> Iterator[tupl
 
     A second thread is one chunk ahead, so that the runtime computes while what it computed is counted.
     """
-    session, input_name = _session(model)
+    session = open_session(model, {"session.intra_op.allow_spinning": "0"})  # spinning would starve the counting
+    input_name = session.get_inputs()[0].name
 
     def run(start: int) -> tuple[int, list[np.ndarray]]:
         batch = chunk_of(images, start, size)
@@ -100,13 +101,3 @@ def _with_outputs(model: ir.Model, tensors: Sequence[str]) -> ir.Model:
 def _values(model: ir.Model) -> dict[str, ir.Value]:
     computed = (value for node in model.graph for value in node.outputs)
     return {str(value.name): value for value in (*model.graph.inputs, *computed)}
-
-
-def _session(model: ir.Model) -> tuple[onnxruntime.InferenceSession, str]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would starve the counting
-    session = onnxruntime.InferenceSession(
-        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session, session.get_inputs()[0].name

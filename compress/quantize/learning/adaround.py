@@ -21,12 +21,12 @@ WARMUP = 0.2
 
 
 class SoftRounding(nn.Module):
-    """A weight between the two codes next to it."""
+    """A weight between the two codes next to it; one that is zero stays zero."""
 
     def __init__(self, weight: Tensor, scales: Tensor, limit: int) -> None:
         """`scales` broadcast against `weight`; both float32."""
         super().__init__()
-        self.scales, self.limit = scales, limit
+        self.scales, self.limit, self.alive = scales, limit, weight != 0
         self.floors = torch.floor(weight / scales)
         fraction = (weight / scales - self.floors).clamp(1e-4, 1 - 1e-4)
         self.v = nn.Parameter(-torch.log((ZETA - GAMMA) / (fraction - GAMMA) - 1))
@@ -37,7 +37,7 @@ class SoftRounding(nn.Module):
 
     def forward(self) -> Tensor:
         """The weight, on the grid once h(V) is 0 or 1 everywhere."""
-        return (self.floors + self.soft()).clamp(-self.limit, self.limit) * self.scales
+        return (self.floors + self.soft()).clamp(-self.limit, self.limit) * self.alive * self.scales
 
     def regularizer(self, beta: float) -> Tensor:
         return (1 - (2 * self.soft() - 1).abs().pow(beta)).mean()
@@ -45,11 +45,12 @@ class SoftRounding(nn.Module):
     @torch.no_grad()
     def codes(self) -> Tensor:
         """float32 whole numbers: what the learned rounding came to."""
-        return (self.floors + (self.v >= 0)).clamp(-self.limit, self.limit)
+        return (self.floors + (self.v >= 0)).clamp(-self.limit, self.limit) * self.alive
 
 
 class FreeRounding(nn.Module):
-    """A weight that moves over its grid, always rounded to the nearest code (straight-through estimator).
+    """A weight that moves over its grid, always rounded to the nearest code (straight-through estimator); one that is
+    zero stays zero.
 
     It is kept in units of its scale, so that one learning rate suits the channels of all layers.
     """
@@ -57,16 +58,16 @@ class FreeRounding(nn.Module):
     def __init__(self, weight: Tensor, scales: Tensor, limit: int) -> None:
         """As for SoftRounding."""
         super().__init__()
-        self.scales, self.limit = scales, limit
+        self.scales, self.limit, self.alive = scales, limit, weight != 0
         self.v = nn.Parameter(weight / scales)
 
     def forward(self) -> Tensor:
-        return straight_through(self.v, self.v.round()).clamp(-self.limit, self.limit) * self.scales
+        return straight_through(self.v, self.v.round()).clamp(-self.limit, self.limit) * self.alive * self.scales
 
     @torch.no_grad()
     def codes(self) -> Tensor:
         """float32 whole numbers."""
-        return self.v.round().clamp(-self.limit, self.limit)
+        return self.v.round().clamp(-self.limit, self.limit) * self.alive
 
 
 def beta_at(progress: float) -> float | None:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import nn
@@ -24,12 +25,14 @@ from torch import nn
 from .... import errors
 from ....data import Dataset, Preprocess
 from ....files import write_atomic
+from ....models.onnx_graph import constant
 from ...augment import Augment
 from ...checkpoint import Epoch, state_sha256
 from ...distill.distill import Distillation
 from ...fit import check_fit
 from ...objective import CrossEntropy, Objective
 from ...schedule import Schedule
+from ...sparsify.hold import HeldZeros
 from ...train import TrainResult, train
 from ..builder import Builder, Pixels, Scheme
 from ..calibration.coverage import coverage
@@ -117,15 +120,17 @@ def qat(
     check_keep_float(builder.plain, keep_float, target=target)
     planned = builder.planned(scheme, keep_float=keep_float)
     trained = train_quantized(
-        planned.prepared, planned.placement, planned.plan, data, preprocess=preprocess, teacher=teacher,
-        teacher_preprocess=teacher_preprocess, ranges=ranges, gradients=gradients, alpha=alpha,
-        temperature=temperature, epochs=epochs, batch=batch, lr=lr, momentum=momentum, weight_decay=weight_decay,
-        schedule=schedule, warmup=warmup, label_smoothing=label_smoothing, augment=augment, evaluate=evaluate,
-        seed=seed, threads=threads, state=state, on_epoch=on_epoch, progress=progress,
+        planned.prepared, planned.placement, planned.plan, data, sparse=sparse_nodes(builder.plain),
+        preprocess=preprocess, teacher=teacher, teacher_preprocess=teacher_preprocess, ranges=ranges,
+        gradients=gradients, alpha=alpha, temperature=temperature, epochs=epochs, batch=batch, lr=lr,
+        momentum=momentum, weight_decay=weight_decay, schedule=schedule, warmup=warmup,
+        label_smoothing=label_smoothing, augment=augment, evaluate=evaluate, seed=seed, threads=threads,
+        state=state, on_epoch=on_epoch, progress=progress,
     )  # fmt: skip
     file = builder.file(trained.prepared, trained.plan, f"{scheme}, trained with {ranges} ranges")
     audited = audit_for(target, file, trained.plan)
-    covered = coverage(planned.statistics, trained.plan.codes, lowest_code=TARGETS[target].lowest_code)
+    measured = {name: trained.plan.codes[name] for name in planned.statistics}
+    covered = coverage(planned.statistics, measured, lowest_code=TARGETS[target].lowest_code)
     write_atomic(Path(output), file, "the int8 model")
     return QatResult(Quantized(trained.plan, audited, covered, len(as_sliceable(images))), trained.training)
 
@@ -137,6 +142,7 @@ def train_quantized(
     data: Dataset,
     *,
     preprocess: Preprocess,
+    sparse: Collection[str] = (),
     teacher: nn.Module | ir.Model | None = None,
     teacher_preprocess: Preprocess | None = None,
     ranges: Ranges = "lsq",
@@ -161,6 +167,7 @@ def train_quantized(
 ) -> Trained:
     """Train the prepared graph through the roundings of `plan`.
 
+    sparse      -- nodes whose weights stay zero where they are; `qat` names those with zeros in the float file.
     ranges      -- "lsq": steps of values and weights are learned (Esser et al. 2020); "ema": ranges of values are
                    moving averages of what batches hold, those of weights their extrema (Jacob et al. 2018).
     gradients   -- "int8": rounds gradients as well (Zhu et al. 2020), an experiment; see int8_gradients.py.
@@ -185,13 +192,22 @@ def train_quantized(
         objective = Distillation(
             frozen, theirs, "fixed", alpha, temperature, label_smoothing, 1.0, state_sha256(frozen)
         )
+    masks = network.zeros_of(sparse)
     result = train(
         network, data, preprocess=preprocess, epochs=epochs, batch=batch, lr=lr, momentum=momentum,
         weight_decay=weight_decay, decay_norms=False, schedule=schedule, warmup=warmup, augment=augment,
-        precision="float32", evaluate=evaluate, seed=seed, threads=threads, objective=objective, state=state,
-        on_epoch=on_epoch, progress=progress, title="qat",
+        precision="float32", evaluate=evaluate, seed=seed, threads=threads, objective=objective,
+        constraint=HeldZeros(network, masks) if masks else None, state=state, on_epoch=on_epoch, progress=progress,
+        title="qat",
     )  # fmt: skip
     return Trained(network.to_ir(), network.plan(), result)
+
+
+def sparse_nodes(plain: ir.Model) -> frozenset[str]:
+    """Nodes of a float graph some of whose weights are exactly zero, as pruning leaves them. To be asked before the
+    graph is rewritten for pixels: that pads kernels with zeros of its own."""
+    weights = {str(node.name): constant(node.inputs[1]) for node in plain.graph if len(node.inputs) > 1}
+    return frozenset(name for name, weight in weights.items() if weight is not None and not np.all(weight))
 
 
 def _frozen(teacher: nn.Module | ir.Model) -> nn.Module:

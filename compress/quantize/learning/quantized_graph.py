@@ -10,6 +10,7 @@ So what is trained is what is exported: `to_ir` and `plan` give `apply_plan` wei
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -107,6 +108,15 @@ class QuantizedGraph(nn.Module):
         if self.training and self.gradients is not None:
             self.gradients.step()
         return logits
+
+    def zeros_of(self, nodes: Collection[str]) -> dict[str, Tensor]:
+        """Where the weights of `nodes` are not zero, bool by parameter name; a weight without zeros is left out."""
+        masks = {}
+        for name, parameter in self.named_parameters():
+            read = [node for node in self._weighted if self._stored(node) is parameter]
+            if not set(read).isdisjoint(nodes) and bool((parameter == 0).any()):
+                masks[name] = parameter.detach() != 0
+        return masks
 
     def plan(self) -> QuantPlan:
         """The plan with the codes and weight scales that training came to."""

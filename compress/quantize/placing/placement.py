@@ -20,7 +20,7 @@ from .refusals import ELEMENTWISE, WITH_WEIGHTS, clip_bounds, data_inputs, refus
 from .refusals import ON_CODES as ON_CODES
 from .refusals import SAME_CODES as SAME_CODES
 from .targets import TARGETS, Target
-from .ties import tie
+from .ties import moved, tie
 
 Kind = Literal["int8", "absorbed", "float"]
 
@@ -39,10 +39,16 @@ class Placement:
     nodes: tuple[NodePlan, ...]
     tied: tuple[tuple[str, ...], ...]
     """Quantized values in groups that share one scale and zero point, in graph order."""
+    moved: frozenset[str]
+    """Those that only repeat values of their group, such as a concatenation: they need no range of their own."""
 
     @property
     def values(self) -> tuple[str, ...]:
         return tuple(name for group in self.tied for name in group)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        return tuple(name for name in self.values if name not in self.moved)
 
 
 def place(model: ir.Model, *, keep_float: Sequence[str] = (), target: str = "x86-vnni") -> Placement:
@@ -78,7 +84,8 @@ def place(model: ir.Model, *, keep_float: Sequence[str] = (), target: str = "x86
     _return_dead_ends(model, decisions, set(absorbed))
     values = _quantized_values(model, decisions, wants)
     kinds = {node: decision.kind for node, decision in decisions.items()}
-    return Placement(tuple(decisions.values()), tie(list(model.graph), kinds, values, wants))
+    tied = tie(list(model.graph), kinds, values, wants)
+    return Placement(tuple(decisions.values()), tied, moved(list(model.graph), kinds, tied, wants))
 
 
 def absorbing(node: ir.Node) -> ir.Node | None:

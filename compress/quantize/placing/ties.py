@@ -49,5 +49,19 @@ def tie(
     return tuple(tuple(names) for names in tied.values())
 
 
+def moved(
+    nodes: Sequence[ir.Node], kinds: Mapping[ir.Node, str], tied: Sequence[Sequence[str]], target: Target
+) -> frozenset[str]:
+    """Names of the values that data movement makes of values of their own group alone."""
+    group = {name: number for number, names in enumerate(tied) for name in names}
+    results = set()
+    for node in nodes:
+        if kinds[node] == "int8" and _keeps_codes(node, target):
+            result, sources = str(node.outputs[0].name), [value for value in data_inputs(node) if value is not None]
+            if result in group and all(group.get(str(value.name)) == group[result] for value in sources):
+                results.add(result)
+    return frozenset(results)
+
+
 def _keeps_codes(node: ir.Node, target: Target) -> bool:
     return node.op_type in (*SAME_CODES, *CLAMPS, *target.same_codes) or selects_channels(node)

@@ -10,6 +10,7 @@ import onnxruntime
 
 from ....models.onnx_graph import add_initializer
 from ..calibration.imagechunks import Images, as_sliceable, check_images, chunk_of, chunk_size
+from ..session import open_session
 
 Progress = Callable[[int, int], None]
 
@@ -54,7 +55,7 @@ def average_over_images(
     model.graph.outputs.clear()
     model.graph.outputs.extend(means)
     model.graph.sort()
-    session = session_of(model)
+    session = unfused_session(model)
     sums = [np.zeros(1) for _ in means]
     for start in range(0, len(source), size):
         batch = chunk_of(source, start, size)
@@ -72,11 +73,6 @@ def _largest(model: ir.Model) -> str:
     return str(max((value for node in model.graph for value in node.outputs), key=size).name)
 
 
-def session_of(model: ir.Model) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Fused int8 kernels would leave no float result behind to compare and to put right.
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    file = ir.to_proto(model).SerializeToString()
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+def unfused_session(model: ir.Model) -> onnxruntime.InferenceSession:
+    """Fused int8 kernels would leave no float result behind to compare and to put right."""
+    return open_session(model, {"session.intra_op.allow_spinning": "0", "session.disable_quant_qdq": "1"})

@@ -22,7 +22,7 @@ from ..passes.shortcut_to_convolution import selects_channels
 from ..placing.targets import TARGETS
 from ..plan import QuantPlan
 from ..weights import output_axis, quantize_weight
-from .channel_means import Progress, session_of
+from .channel_means import Progress, unfused_session
 
 CHUNK_BYTES = 32 * 2**20
 POSITIONS = 64
@@ -78,7 +78,7 @@ def _moments(
     names = list(dict.fromkeys(str(node.inputs[0].name) for node in nodes if node.inputs[0] is not None))
     graph.graph.outputs.clear()
     graph.graph.outputs.extend(values[name] for name in names)
-    session = session_of(graph)
+    session = unfused_session(graph)
     size = chunk_size(prepared, names, CHUNK_BYTES)
     sums: dict[str, np.ndarray] = {}
     for start in range(0, len(source), size):
@@ -147,6 +147,7 @@ def _compensated(node: ir.Node, plan: QuantPlan, moments: np.ndarray) -> np.ndar
     if TARGETS[plan.target].pair_max is not None:
         # Pairs of the nearest codes are known to fit into the processor's sums; smaller codes fit too.
         most = np.abs(np.moveaxis(quantize_weight(weight, planned.array, planned.axis, limit=planned.limit), axis, 0))
+    most = np.where(rows == 0, 0, most)  # what was pruned stays zero, as in SparseGPT
     codes = _round_by_input(by_part(rows) / scales, moments.astype(np.float64), by_part(most))
     found = (codes * scales).reshape(groups, blocks, len(rows) // groups, -1).transpose(0, 2, 1, 3)
     return np.moveaxis(found.reshape(rows.shape), 0, axis).astype(np.float32)

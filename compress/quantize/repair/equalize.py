@@ -96,11 +96,34 @@ def plan_equalization(
     return Equalization(groups, factors, int((factors[clipped] != 1.0).sum()))
 
 
-def equalizable(prepared: ir.Model) -> tuple[str, ...]:
+def automatic(prepared: ir.Model, *, per_channel: bool) -> By | None:
+    """What pays without being asked for: evening out weights where one scale must serve what differs most, a whole
+    layer's weights (per_channel = False), or all that is concatenated, which a normalisation then reads channel by
+    channel (DenseNet)."""
+    if not per_channel or any(_scales_channels(node) and _concatenates(node.inputs[0]) for node in prepared.graph):
+        return "weights"
+    return None
+
+
+def _scales_channels(node: ir.Node) -> bool:
+    weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
+    return weight is not None and weight.shape[1:] == (1, 1, 1) and integer(node, "group", 1) == len(weight) > 1
+
+
+def _concatenates(value: ir.Value | None) -> bool:
+    maker = value.producer() if value is not None else None
+    if maker is not None and maker.op_type in ("MaxPool", "AveragePool"):
+        return _concatenates(maker.inputs[0])
+    return maker is not None and maker.op_type == "Concat"
+
+
+def equalizable(prepared: ir.Model, *, by: By) -> tuple[str, ...]:
     """Names of the values whose ranges per channel `plan_equalization` wants: of those with free channels, all but
-    what an activation behind them takes in."""
+    what an activation behind them takes in; by weights, only what a Clip cuts."""
     groups = channel_groups(_with_relus(prepared))
     free = {name for name, channels in groups.of_value.items() if groups.free[channels].any()}
+    if by == "weights":
+        free &= _clipped_channels(prepared, groups).keys()
     return tuple(
         str(value.name)
         for node in prepared.graph

@@ -23,6 +23,7 @@ from ..apply import apply_plan
 from ..calibration.imagechunks import Images, as_sliceable
 from ..placing.placement import SAME_CODES, NodePlan
 from ..plan import QuantPlan
+from ..session import open_session
 
 CHUNK = 16
 """Images per run where the model leaves the batch open."""
@@ -132,14 +133,6 @@ def noise_share(reference: np.ndarray, other: np.ndarray) -> float:
 def logits(model: ir.Model, images: Images) -> np.ndarray:
     """First output of the model for all images, float32 [N, classes]."""
     return run_all(open_session(model), images, {})
-
-
-def open_session(model: ir.Model) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(
-        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
 
 
 def run_all(session: onnxruntime.InferenceSession, images: Images, others: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -25,9 +25,10 @@ from .... import errors
 from ....models.onnx_graph import add_initializer, constant
 from ..calibration.imagechunks import Images
 from ..plan import FEWEST_BITS, MOST_BITS, QuantPlan, weight_codes
+from ..session import open_session
 from ..weights import quantize_weight
 from .knapsack import Option, choose
-from .sensitivity import noise_share, open_session, run_all
+from .sensitivity import noise_share, run_all
 
 Coding = Literal["entropy", "packed"]
 

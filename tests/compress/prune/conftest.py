@@ -130,7 +130,7 @@ class Upsampling(nn.Module):
 
 
 class Grouped(nn.Module):
-    """A grouped convolution and a group norm, beside one layer that can be cut."""
+    """A grouped convolution and a group norm, beside a layer without either."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,6 +161,105 @@ class Positional(nn.Module):
         return self.fc(F.relu(x).mean(dim=(2, 3)))
 
 
+class Aggregated(nn.Module):
+    """A ResNeXt block: a grouped convolution between two of one pixel, and another one right behind the stem."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, padding=1)
+        self.first = nn.Conv2d(12, 8, 3, padding=1, groups=2)
+        self.reduce = nn.Conv2d(8, 16, 1, bias=False)
+        self.bn = nn.BatchNorm2d(16)
+        self.grouped = nn.Conv2d(16, 24, 3, padding=1, groups=4)
+        self.expand = nn.Conv2d(24, 8, 1)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.first(F.relu(self.stem(x))))
+        y = F.relu(self.grouped(F.relu(self.bn(self.reduce(x)))))
+        return self.fc(F.relu(x + self.expand(y)).mean(dim=(2, 3)))
+
+
+class MapNorm(nn.LayerNorm):
+    """A layer norm over the channels of a map, as ConvNeXt has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class NextBlock(nn.Module):
+    """Depthwise convolution, layer norm, two linear layers over the channels, a scale, a shortcut."""
+
+    def __init__(self, channels: int, scale: float) -> None:
+        super().__init__()
+        self.layer_scale = nn.Parameter(torch.linspace(scale / 2, scale, channels)[:, None, None])
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.up = nn.Linear(channels, 3 * channels)
+        self.down = nn.Linear(3 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.down(F.gelu(self.up(y))).permute(0, 3, 1, 2)
+        return x + self.layer_scale * y
+
+
+class Next(nn.Module):
+    """Two blocks of ConvNeXt with a step between them."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 2, stride=2)
+        self.norm = MapNorm(8)
+        self.first = NextBlock(8, scale)
+        self.step = nn.Sequential(MapNorm(8), nn.Conv2d(8, 12, 2, stride=2))
+        self.second = NextBlock(12, scale)
+        self.head = nn.Sequential(MapNorm(12), nn.Flatten(1), nn.Linear(12 * 4, 4))
+        for norm in self.modules():
+            if isinstance(norm, nn.LayerNorm):
+                nn.init.uniform_(norm.weight, 0.5, 1.5)
+                nn.init.normal_(norm.bias, 0, 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.step(self.first(self.norm(self.stem(x))))))
+
+
+class ShuffledBlock(nn.Module):
+    """ShuffleNetV2's: half of the channels pass, the others are worked on, and then they are shuffled."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.branch = nn.Sequential(
+            nn.Conv2d(half, 3 * half, 1),
+            nn.ReLU(),
+            nn.Conv2d(3 * half, 3 * half, 3, padding=1, groups=3 * half),
+            nn.Conv2d(3 * half, half, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, worked = x.chunk(2, dim=1)
+        joined = torch.cat([kept, self.branch(worked)], dim=1)
+        batch, channels, height, width = joined.shape
+        shuffled = joined.view(batch, 2, channels // 2, height, width).transpose(1, 2).contiguous()
+        return shuffled.view(batch, channels, height, width)
+
+
+class Shuffled(nn.Module):
+    """Two such blocks between two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.first, self.second = ShuffledBlock(8), ShuffledBlock(8)
+        self.last = nn.Conv2d(8, 16, 1)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.first(F.relu(self.stem(x))))
+        return self.fc(F.relu(self.last(x)).mean(dim=(2, 3)))
+
+
 NETWORKS = {
     kind.__name__: kind
     for kind in (
@@ -173,6 +272,9 @@ NETWORKS = {
         Upsampling,
         Grouped,
         Positional,
+        Aggregated,
+        Next,
+        Shuffled,
     )
 }
 

@@ -10,7 +10,7 @@ from edgelathe.compress.prune.apply import silence
 from edgelathe.compress.prune.channels import plan_channels, prune_channels
 from edgelathe.compress.prune.l1 import l1
 from edgelathe.compress.prune.macs import count_macs
-from edgelathe.compress.prune.plan import PruningPlan
+from edgelathe.compress.prune.plan import PruningPlan, Scope
 from edgelathe.errors import EdgeLatheError
 from edgelathe.models import weights, zoo
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +19,10 @@ from torch import Tensor, nn
 
 Make = Callable[[str], nn.Module]
 
-ALL = ["Chain", "Residual", "OptionA", "OwnOptionA", "Dense", "Inverted", "Upsampling", "Grouped", "Positional"]
+ALL = [
+    "Chain", "Residual", "OptionA", "OwnOptionA", "Dense", "Inverted", "Upsampling", "Grouped", "Positional",
+    "Aggregated", "Next", "Shuffled",
+]  # fmt: skip
 
 
 def _same_outputs(model: nn.Module, pruned: nn.Module, plan: PruningPlan, example: Tensor) -> None:
@@ -112,10 +115,7 @@ def test_every_layer_left_alone_has_its_reason(make: Make, example: Tensor) -> N
     positional = reasons("Positional")
     assert positional["a"] == "cutting its channels changes what other layers compute"
     assert positional["b"] == ""
-    grouped = reasons("Grouped")
-    tied = "the grouped convolution grouped ties its channels together"
-    assert (grouped["a"], grouped["grouped"], grouped["free"]) == (tied, tied, "")
-    assert grouped["b"] == "norm (GroupNorm) normalises across channels, so fewer would change the others"
+    assert set(reasons("Grouped").values()) <= {"", outputs, "the target is met without cutting it"}
 
 
 def test_layers_that_share_channels_are_cut_together(make: Make, example: Tensor) -> None:
@@ -165,8 +165,13 @@ def test_everything_kept(make: Make, example: Tensor) -> None:
     ("name", "settings", "message"),
     [
         ("Residual", {"keep_macs": 0.0}, r"Cannot use keep_macs = 0.0: it must be above 0 and at most 1\."),
-        ("Residual", {"multiple": 0}, r"Cannot use multiple = 0: it must be 1 or more\."),
-        ("Residual", {"scope": "global"}, 'Unknown scope "global": valid are: uniform.'),
+        ("Residual", {"multiple": 0}, 'Cannot use multiple = 0: it must be a whole number from 1, or "auto".'),
+        ("Residual", {"scope": "globl"}, 'Unknown scope "globl": did you mean "global"?'),
+        ("Residual", {"keep_macs": 0.5, "keep_params": 0.5}, r"several targets at once \(keep_macs, keep_params\)"),
+        ("Residual", {"keep_latency": 0.5}, "Cannot prune with keep_latency: .* nothing measures; give measure"),
+        ("Residual", {"multiple": "auto"}, 'Cannot prune with multiple = "auto": .* nothing measures; give measure'),
+        ("Residual", {"keep_params": 0.01}, r"Cannot prune to 1.0% of the parameters: .* narrowest 3\.3% remain"),
+        ("Residual", {"keep_latency": 0.5, "measure": lambda _: 1.0}, r"least that was measured is 100\.0% \("),
         ("Residual", {"keep_macs": 0.01}, r"Cannot prune to 1.0% of the MACs: .* narrowest 2\.7% remain"),
         ("Chain", {"ignore": ["conv1", "conv2", "fc1"]}, "no group of channels may be cut .conv1: conv1 is named"),
         ("Chain", {"criterion": lambda filters: filters}, "criterion must return 8 finite numbers"),
@@ -175,6 +180,81 @@ def test_everything_kept(make: Make, example: Tensor) -> None:
 def test_impossible_requests(make: Make, example: Tensor, name: str, settings: dict[str, object], message: str) -> None:
     with pytest.raises(EdgeLatheError, match=message):
         plan_channels(make(name), example, **settings)  # type: ignore[arg-type]
+
+
+def _macs_and_overhead(example: Tensor) -> Callable[[nn.Module], float]:
+    """A runtime that takes 5 ns per MAC and 100 us for each network."""
+    return lambda network: 1e-4 + 5e-9 * count_macs(network, example)[0]
+
+
+@pytest.mark.parametrize("scope", ["uniform", "global", "isomorphic"])
+@pytest.mark.parametrize("name", ["Inverted", "Dense", "Residual"])
+def test_every_scope_meets_every_target(make: Make, example: Tensor, name: str, scope: Scope) -> None:
+    model = make(name)
+    pruned, plan = prune_channels(model, example, criterion="l1", keep_params=0.6, scope=scope)
+    assert 0.3 * plan.parameters_before < plan.parameters_after <= 0.6 * plan.parameters_before
+    assert (plan.target, plan.keep, plan.scope) == ("parameters", 0.6, scope)
+    _same_outputs(model, pruned, plan, example)
+    pruned, plan = prune_channels(model, example, criterion="l1", keep_macs=0.6, scope=scope)
+    assert 0.3 * plan.macs_before < plan.macs_after <= 0.6 * plan.macs_before
+    _same_outputs(model, pruned, plan, example)
+
+
+def test_no_wider_parameters_are_within_the_target(make: Make, example: Tensor) -> None:
+    """All widths that the uniform scope allows: stream and inner layer keep the same share, rounded half up."""
+    plan = plan_channels(make("Residual"), example, keep_params=0.5)
+    tried = {}
+    for number in range(1, 200):
+        s, i = (max(1, int(number / 200 * width + 0.5)) for width in (8, 10))
+        tried[s, i] = (27 * s + s) + (9 * s * i + i) + (9 * i * s + s) + (4 * s + 4)
+    fitting = {widths: parameters for widths, parameters in tried.items() if parameters <= plan.parameters_before / 2}
+    best = max(fitting, key=lambda widths: fitting[widths])
+    assert (_widths(plan)["stem"][1], _widths(plan)["inner"][1]) == best
+    assert plan.parameters_after == fitting[best]
+
+
+def test_global_scope_takes_from_the_group_of_least_importance(make: Make, example: Tensor) -> None:
+    model = make("Residual")
+    with torch.no_grad():
+        model.inner.weight[2:] = 1e-6  # type: ignore[union-attr, index]
+        model.inner.weight[:2] = 1.0  # type: ignore[union-attr, index]
+        for stream in (model.stem, model.outer):
+            stream.weight.fill_(1.0)  # type: ignore[union-attr, operator]
+    plan = plan_channels(model, example, criterion="l1", keep_macs=0.5, scope="global")
+    assert _widths(plan)["stem"] == (8, 8)
+    inner = next(group for group in plan.groups if group.layer == "inner")
+    assert {0, 1} < set(inner.keep)
+    assert plan.macs_after == 64 * 9 * (3 * 8 + 2 * 8 * inner.after) + 4 * 8 <= plan.macs_before / 2
+    assert str(plan).startswith("l1, global: ")
+
+
+def test_latency_is_hit_and_what_was_measured_is_in_the_plan(make: Make, example: Tensor) -> None:
+    model = make("Inverted")
+    measure = _macs_and_overhead(example)
+    pruned, plan = prune_channels(model, example, criterion="l1", keep_latency=0.7, measure=measure)
+    assert plan.target == "latency"
+    assert plan.latency_before == measure(model) == plan.latencies[0].latency
+    assert plan.latency_after == pytest.approx(measure(pruned), rel=1e-12)
+    assert plan.latency_after == pytest.approx(0.7 * plan.latency_before, rel=0.05)
+    assert plan.latencies[0].macs == plan.macs_before
+    assert sum(trial.macs == plan.macs_after for trial in plan.latencies) >= 2
+    assert "; latency " in str(plan).splitlines()[0]
+    assert PruningPlan.from_json(plan.to_json()) == plan
+
+
+def test_multiples_are_measured(make: Make, example: Tensor) -> None:
+    """Convolutions are computed in blocks of 4 outputs, so that groups of 8 and 10 channels go to multiples of 4."""
+
+    def measure(network: nn.Module) -> float:
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+        return 1.0 + sum(layer.in_channels * -(-layer.out_channels // 4) for layer in layers[:2])
+
+    plan = plan_channels(make("Residual"), example, keep_macs=0.6, multiple="auto", measure=measure)
+    assert plan.multiple == "auto"
+    assert [(found.layer, found.multiple) for found in plan.multiples] == [("stem", 4), ("inner", 4)]
+    assert plan.multiples[0].reason in str(plan)
+    assert {group.after for group in plan.groups if not group.reason} == {4, 8}
+    assert plan.latencies == ()
 
 
 def test_networks_that_cannot_run_or_be_followed(make: Make, example: Tensor) -> None:

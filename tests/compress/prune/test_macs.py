@@ -41,3 +41,9 @@ def test_cost_at_other_widths_is_that_of_such_a_layer() -> None:
     assert cost.at(5, 4) == count_macs(nn.Conv2d(4, 5, 3), example[:, :4])[0]
     depthwise = layer_costs(nn.Sequential(nn.Conv2d(6, 6, 3, groups=6)), example)["0"]
     assert depthwise.at(4, 6) == count_macs(nn.Conv2d(4, 4, 3, groups=4), example[:, :4])[0]
+
+
+def test_cost_of_a_grouped_convolution_that_loses_as_many_of_each_group() -> None:
+    example = torch.zeros(1, 6, 8, 8)
+    cost = layer_costs(nn.Sequential(nn.Conv2d(6, 9, 3, groups=3)), example)["0"]
+    assert cost.at(6, 3) == count_macs(nn.Conv2d(3, 6, 3, groups=3), example[:, :3])[0] == 36 * 6 * 9

@@ -9,8 +9,10 @@ import pytest
 import torch
 from edgelathe.compress.prune.apply import apply_plan
 from edgelathe.compress.prune.channels import plan_channels
-from edgelathe.compress.prune.plan import Member, PruningPlan
+from edgelathe.compress.prune.plan import Group, Member, PruningPlan
 from edgelathe.errors import EdgeLatheError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 Make = Callable[[str], nn.Module]
@@ -103,7 +105,7 @@ def _damage(data: dict[str, Any], how: str) -> None:
         ("nothing kept", "must hold ascending numbers from 0 to 7"),
         ("out of range", "must hold ascending numbers from 0 to 7"),
         ("not ascending", "must hold ascending numbers from 0 to 7"),
-        ("other format", "its format is 99, not 1"),
+        ("other format", "its format is 99, not 2"),
     ],
 )
 def test_damaged_plan_is_one_sentence(plan: PruningPlan, how: str, why: str) -> None:
@@ -130,3 +132,37 @@ def test_a_group_larger_than_its_layers_is_refused(make: Make, plan: PruningPlan
     huge = replace(plan.groups[0], before=10**12)
     with pytest.raises(EdgeLatheError, match="no layer has the 1000000000000 channels of stem"):
         apply_plan(make("Residual"), replace(plan, groups=(huge,)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_the_best_of_each_block_in_the_order_of_the_ranking(data: st.DataObject) -> None:
+    blocks, length = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 6))
+    ranking = data.draw(st.permutations(range(blocks * length)))
+    group = Group("layer", blocks * length, tuple(range(blocks * length)), (), "", blocks=blocks)
+    ordered = group.evenly(ranking)
+    assert sorted(ordered) == sorted(ranking)
+    for each in range(1, length + 1):
+        kept = group.best(ranking, each * blocks)
+        wanted = {
+            channel
+            for block in range(blocks)
+            for channel in [found for found in ranking if found // length == block][:each]
+        }
+        assert set(kept) == wanted == set(ordered[: each * blocks])
+        assert replace(group, keep=kept).even
+    assert blocks == 1 or length == 1 or not replace(group, keep=tuple(range(length))).even
+
+
+def test_uneven_blocks_in_a_file_are_refused(make: Make, example: Tensor) -> None:
+    data = json.loads(plan_channels(make("Aggregated"), example, keep_macs=0.5).to_json())
+    group = next(group for group in data["groups"] if group["layer"] == "grouped")
+    assert group["blocks"] == 4
+    group["keep"] = [0, 1, 2, 3]
+    with pytest.raises(EdgeLatheError, match="keep of grouped must hold equally many of each of its 4 blocks of"):
+        PruningPlan.from_json(json.dumps(data))
+
+
+def test_steps_fit_blocks_and_multiples() -> None:
+    group = Group("layer", 24, tuple(range(24)), (), "", blocks=4)
+    assert [group.step(multiple) for multiple in (1, 2, 6, 8)] == [4, 4, 12, 8]

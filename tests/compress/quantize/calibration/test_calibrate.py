@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from edgelathe.compress.quantize import calibrate as module
+from edgelathe.compress.quantize.calibration import calibrate as module
 from edgelathe.compress.quantize.calibration.calibrate import calibrate
 from edgelathe.compress.quantize.passes.prepare import prepare
 from edgelathe.errors import EdgeLatheError

@@ -31,6 +31,17 @@ def test_untouched_roundings_are_the_nearest_within_the_limit(codes: np.ndarray,
         assert float((found - clipped).abs().max()) <= 0.5 + 1e-3
 
 
+def test_weights_that_are_zero_stay_zero_wherever_learning_moves_them() -> None:
+    weight = _weight(1)
+    weight[:, ::2] = 0
+    for rounding in (SoftRounding(weight, SCALES, 127), FreeRounding(weight, SCALES, 127)):
+        with torch.no_grad():
+            rounding.v.add_(5.0)
+        for found in (rounding(), rounding.codes()):
+            assert not bool(found[:, ::2].any())
+            assert int((found[:, 1::2] != 0).sum()) > 20
+
+
 def test_the_regularizer_is_zero_for_whole_codes_and_one_halfway_between() -> None:
     rounding = SoftRounding(torch.full((2, 2), 0.125), torch.full((2, 1), 0.25), 127)
     assert float(rounding.regularizer(2.0).detach()) == 1.0

@@ -20,6 +20,7 @@ from edgelathe.compress.train import train
 from edgelathe.data import Dataset
 from edgelathe.errors import EdgeLatheError
 from edgelathe.export.to_onnx import export_onnx
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from ..conftest import run
@@ -133,6 +134,27 @@ def test_it_writes_the_file_that_quantize_writes_with_other_numbers(
     assert facts["edgelathe.quantized"] == f"x86-vnni mse per-channel, trained with {ranges} ranges"
     assert result.summary().endswith(f"trained for 2 epochs to {result.training.test_accuracy:.2%}")
     assert result.as_dict()["test_accuracy"] == accuracy(tmp_path / "qat.onnx", blobs)
+
+
+@pytest.mark.parametrize("ranges", RANGES)
+def test_weights_that_are_zero_in_the_float_file_stay_zero_codes(
+    blobs: Dataset, float_file: Path, tmp_path: Path, ranges: Ranges
+) -> None:
+    model = onnx.load(float_file)
+    sparse = model.graph.initializer[[tensor.name for tensor in model.graph.initializer].index("3.weight")]
+    weight = numpy_helper.to_array(sparse).copy()
+    weight[:, ::2] = 0
+    sparse.CopyFrom(numpy_helper.from_array(weight, sparse.name))
+    onnx.save(model, tmp_path / "sparse.onnx")
+    qat(
+        tmp_path / "sparse.onnx", tmp_path / "qat.onnx", inputs(blobs), blobs, preprocess=blobs.preprocess,
+        pixels=(blobs.preprocess.mean, blobs.preprocess.std), ranges=ranges, epochs=2, batch=16, lr=0.02, threads=1,
+        progress=False,
+    )  # fmt: skip
+    tensors = {each.name: numpy_helper.to_array(each) for each in onnx.load(tmp_path / "qat.onnx").graph.initializer}
+    (codes,) = (each for each in tensors.values() if each.dtype == np.int8 and each.shape == weight.shape)
+    assert not codes[:, ::2].any()
+    assert np.count_nonzero(codes[:, 1::2]) > 0.9 * codes[:, 1::2].size
 
 
 class Lamp(nn.Module):

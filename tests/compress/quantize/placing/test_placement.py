@@ -249,3 +249,32 @@ def test_every_target_places_a_small_resnet(target: str, residual: onnx.ModelPro
 def test_unknown_targets_are_refused(residual: onnx.ModelProto, save) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(EdgeLatheError, match='Unknown target "arm": did you mean "arm64"'):
         place(prepare(save(residual)), target="arm")
+
+
+def test_what_only_repeats_values_needs_no_range_of_its_own(save) -> None:  # type: ignore[no-untyped-def]
+    text = """moves (float[N,3,8,8] input) => (float[N,5,4,4] c2) {
+      c0 = Conv (input, w0)
+      c1 = Conv (input, w1)
+      both = Concat <axis = 1> (c0, c1)
+      pooled = MaxPool <kernel_shape = [2,2], strides = [2,2]> (both)
+      c2 = Conv (pooled, w2)
+    }"""
+    weights = {"w0": (4, 3, 1, 1), "w1": (2, 3, 1, 1), "w2": (5, 6, 1, 1)}
+    placement = place(prepare(save(model_from_text(text, weights, seed=0))))
+    assert placement.moved == {"both", "pooled"}
+    assert set(placement.measured) == {"input", "c0", "c1", "c2"}
+    assert {"c0", "c1", "both", "pooled"} in [set(group) for group in placement.tied]
+
+
+def test_values_clamped_otherwise_than_what_they_are_joined_with_are_measured(save) -> None:  # type: ignore[no-untyped-def]
+    text = """joins (float[N,3,8,8] input) => (float[N,5,8,8] c2) {
+      c0 = Conv (input, w0)
+      r0 = Relu (c0)
+      c1 = Conv (input, w1)
+      both = Concat <axis = 1> (r0, c1)
+      c2 = Conv (both, w2)
+    }"""
+    weights = {"w0": (4, 3, 1, 1), "w1": (2, 3, 1, 1), "w2": (5, 6, 1, 1)}
+    placement = place(prepare(save(model_from_text(text, weights, seed=0))))
+    assert placement.moved == frozenset()
+    assert "both" in placement.measured

@@ -15,7 +15,7 @@ from edgelathe.compress.quantize.placing.targets import PAIR_MAX
 from edgelathe.compress.quantize.plan import QuantPlan, plan_from
 from edgelathe.compress.quantize.repair.compensated_rounding import _moments, _round_by_input, compensate_rounding
 from edgelathe.compress.quantize.weights import output_axis, quantize_weight
-from edgelathe.models.onnx_graph import constant
+from edgelathe.models.onnx_graph import add_initializer, constant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,6 +167,16 @@ def test_batches_do_not_change_a_byte_and_images_are_counted(
     assert all(np.array_equal(whole[name], parts[name]) for name in whole)
     assert len(calls) > 1 and calls[-1] == (48, 48)
     assert all(np.array_equal(before[name], weight) for name, weight in weights(prepared).items())
+
+
+def test_what_was_pruned_stays_zero(prepared: ir.Model, x: np.ndarray) -> None:
+    (node,) = (node for node in prepared.graph if node.name == "c1" or str(node.outputs[0].name) == "c1")
+    pruned = weights(prepared)[str(node.name)].copy()
+    pruned[:, :, 0] = 0
+    node.replace_input_with(1, add_initializer(prepared.graph, "pruned", pruned))
+    found = weights(compensate_rounding(prepared, planned(prepared, x), x))[str(node.name)]
+    assert not found[:, :, 0].any()
+    assert not np.array_equal(found, pruned)
 
 
 def test_what_stays_float_keeps_its_weights(prepared: ir.Model, x: np.ndarray) -> None:

@@ -15,7 +15,14 @@ from edgelathe.compress.quantize.passes.prepare import prepare
 from edgelathe.compress.quantize.placing.placement import place
 from edgelathe.compress.quantize.plan import plan_from
 from edgelathe.compress.quantize.repair.channel_scaling import scale_channels
-from edgelathe.compress.quantize.repair.equalize import HEADROOM, By, equalizable, equalize, plan_equalization
+from edgelathe.compress.quantize.repair.equalize import (
+    HEADROOM,
+    By,
+    automatic,
+    equalizable,
+    equalize,
+    plan_equalization,
+)
 from edgelathe.models.onnx_graph import constant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -60,7 +67,7 @@ def uneven(seed: int, spread: float, text: str = CLIPPED) -> onnx.ModelProto:
 
 
 def seen(prepared: ir.Model, x: np.ndarray) -> dict[str, Histogram]:
-    return calibrate(prepared, equalizable(prepared), x)
+    return calibrate(prepared, equalizable(prepared, by="activations"), x)
 
 
 def weight_of(model: ir.Model, result: str) -> np.ndarray:
@@ -196,3 +203,37 @@ def test_dead_channels_do_not_get_huge_factors(save: Callable[[onnx.ModelProto],
     for by in ("weights", "activations"):
         factors = plan_equalization(prepared, by=by, statistics=seen(prepared, x)).factors  # type: ignore[arg-type]
         assert np.isfinite(factors).all() and factors.min() >= 0.01 and factors.max() <= 100.0
+
+
+def test_by_weights_statistics_of_what_clips_cut_are_enough(
+    save: Callable[[onnx.ModelProto], Path], x: np.ndarray
+) -> None:
+    prepared = prepare(save(uneven(3, 1.0)))
+    few = calibrate(prepared, equalizable(prepared, by="weights"), x)
+    assert set(few) == {"r0", "r1"}
+    one, other = (plan_equalization(prepared, by="weights", statistics=known) for known in (few, seen(prepared, x)))
+    assert np.array_equal(one.factors, other.factors)
+
+
+CONCATENATED = """dense (float[N,3,8,8] input) => (float[N,6,8,8] c1) {
+  c0 = Conv <pads = [1,1,1,1]> (input, w0, b0)
+  both = Concat <axis = 1> (c0, input)
+  n0 = Conv <group = 11> (both, scale, shift)
+  r0 = Relu (n0)
+  c1 = Conv (r0, w1)
+}"""
+
+
+def test_a_normalisation_of_what_was_concatenated_wants_equalization(save: Callable[[onnx.ModelProto], Path]) -> None:
+    weights = {"w0": (8, 3, 3, 3), "b0": (8,), "scale": (11, 1, 1, 1), "shift": (11,), "w1": (6, 11, 1, 1)}
+    pooled = CONCATENATED.replace("both = Concat", "all = Concat").replace(
+        "n0 =", "both = MaxPool <kernel_shape = [1,1]> (all)\n  n0 ="
+    )
+    for text in (CONCATENATED, pooled):
+        assert automatic(prepare(save(model_from_text(text, weights, seed=0))), per_channel=True) == "weights"
+
+
+def test_otherwise_only_one_scale_per_tensor_wants_it(residual: onnx.ModelProto, save: Callable[..., Path]) -> None:
+    for prepared in (prepare(save(residual)), prepare(save(uneven(3, 1.0)))):
+        assert automatic(prepared, per_channel=True) is None
+        assert automatic(prepared, per_channel=False) == "weights"

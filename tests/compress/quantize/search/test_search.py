@@ -336,6 +336,7 @@ def test_the_builder_writes_what_quantize_writes(scheme: Scheme, model: Path) ->
             method=scheme.method,
             per_channel=scheme.per_channel,
             keep_float=keep,
+            equalize="none",
             correct_bias="none",
             pixels=pixels,
         )

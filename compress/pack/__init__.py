@@ -1,0 +1,1 @@
+"""Deep Compression: weights that share values, and files coded by what is probable."""
