@@ -68,29 +68,36 @@ def matched_share(
         after, what = (encoded_after, "its encoded size")
     plan_sparsity(model, example, keep=DENSEST, **keys)  # refuses what is wrong with the stage, whatever the share
 
-    def size_of(keep: float) -> float:
+    def size_of(keep: float) -> float | None:
         if keep > DENSEST:
             return after(dense, ())
         try:
             plan, _ = plan_sparsity(model, example, keep=keep, **keys)
         except EdgeLatheError:  # too small a share for some layer
-            return 0.0
+            return None
         return after(dense, [Weights(each.size, each.kept) for each in plan.sparse])
 
     return matching_keep(size_of, target, what)
 
 
-def matching_keep(size_of: Callable[[float], float], target: float, what: str) -> float:
-    """The largest share in (0, 1] whose size is at most `target`; `size_of` must not fall as the share grows.
+def matching_keep(size_of: Callable[[float], float | None], target: float, what: str) -> float:
+    """The largest share in (0, 1] whose size is at most `target`.
 
-    Raises EdgeLatheError, which calls the size `what`, where even the smallest share is larger than `target`.
+    size_of -- must not fall as the share grows; None for shares that are too small to be possible.
+    Raises EdgeLatheError, which calls the size `what`, where even the smallest possible share is larger than `target`.
     """
-    if size_of(1.0) <= target:
+    if (whole := size_of(1.0)) is None or whole <= target:
         return 1.0
-    low, high = 0.0, 1.0
+    low, high, found, least = 0.0, 1.0, False, whole
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if size_of(middle) <= target else (low, middle)
-    if not low:
-        raise errors.study.no_match(what, target, size_of(high))
+        size = size_of(middle)
+        if size is None:
+            low = middle
+        elif size <= target:
+            low, found = middle, True
+        else:
+            high, least = middle, size
+    if not found:
+        raise errors.study.no_match(what, target, least)
     return low

@@ -14,8 +14,8 @@ def no_efficiency(what: str, value: float) -> EdgeLatheError:
 
 def no_match(what: str, target: float, least: float) -> EdgeLatheError:
     return EdgeLatheError(
-        f"Cannot prune weights until {what} is {target:,.0f}: without a single prunable weight it is {least:,.0f};"
-        " ask for a larger budget."
+        f"Cannot prune weights until {what} is {target:,.0f}: with the fewest weights that may be left it is"
+        f" {least:,.0f}; ask for a larger budget."
     )
 
 

@@ -44,9 +44,18 @@ def test_what_no_share_reaches_is_refused() -> None:
     with pytest.raises(EdgeLatheError) as caught:
         matching_keep(lambda keep: 500 + 100 * keep, 400, "its encoded size")
     assert str(caught.value) == (
-        "Cannot prune weights until its encoded size is 400: without a single prunable weight it is 500; ask for a"
-        " larger budget."
+        "Cannot prune weights until its encoded size is 400: with the fewest weights that may be left it is 500; ask for"
+        " a larger budget."
     )
+
+
+def test_shares_that_are_too_small_to_be_possible_are_passed_over() -> None:
+    def size_of(keep: float) -> float | None:
+        return None if keep < 0.25 else 100 * keep
+
+    assert matching_keep(size_of, 30, "size") == pytest.approx(0.3, abs=2e-6)
+    with pytest.raises(EdgeLatheError, match=r"until size is 20: with the fewest weights that may be left it is 25;"):
+        matching_keep(size_of, 20, "size")
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Le, MaxLen
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from ... import errors
 from .symbols import LARGEST_CODEBOOK
@@ -34,7 +33,7 @@ XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 
 """Fixed, so that a file cannot ask for more memory than this dictionary's."""
 
 Coding = Literal["bytes", "nibbles", "codebook", "zeros", "planes"]
-Count = Annotated[int, Ge(0), Le(LARGEST)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,14 @@ class Entry:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     name: str
-    shape: Annotated[tuple[Annotated[int, Ge(0), Le(2**64 - 1)], ...], MaxLen(64)]
+    shape: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**64)], ...], Field(max_length=64)]
     type: Count
     """TensorProto.DataType of ONNX."""
     start: Count
     bytes: Count
     """Where its values stand in the ONNX file: bytes start .. start + bytes - 1."""
     coding: Coding
-    values: Annotated[int, Ge(0), Le(LARGEST_CODEBOOK)]
+    values: Annotated[int, Field(ge=0, le=LARGEST_CODEBOOK)]
     """Entries of its codebook; 0 where it has none."""
     payload: Count
     """Bytes of codebook and coded symbols."""
@@ -65,7 +64,7 @@ class Header:
 
     bytes: Count
     """Of the ONNX file."""
-    sha256: Annotated[str, MaxLen(64)]
+    sha256: Annotated[str, Field(max_length=64)]
     """Of the ONNX file, in hexadecimal."""
     coder: str
     """The library that coded the symbols."""
