@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .compress.sparsify.sparsify_gradually import sparsify_gradually
     from .compress.sparsify.support import sparse_support
     from .compress.surgery.drop_squeeze_excite import drop_squeeze_excite
+    from .compress.surgery.open_shortcuts import open_shortcuts
     from .compress.surgery.replace_activations import replace_activations
     from .compress.train import train
     from .data import Dataset, Preprocess, Split, load_data
@@ -66,6 +67,7 @@ _HOMES = {
     "sparsify_gradually": ".compress.sparsify.sparsify_gradually",
     "sparse_support": ".compress.sparsify.support",
     "drop_squeeze_excite": ".compress.surgery.drop_squeeze_excite",
+    "open_shortcuts": ".compress.surgery.open_shortcuts",
     "replace_activations": ".compress.surgery.replace_activations",
     "train": ".compress.train",
     "Dataset": ".data",
@@ -122,6 +124,7 @@ __all__ = [
     "load_recipe",
     "load_study",
     "load_weights",
+    "open_shortcuts",
     "pack",
     "plan",
     "plan_from_sensitivity",

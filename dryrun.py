@@ -30,6 +30,7 @@ from .recipe_stages import (
     Distill,
     DropSqueezeExcite,
     FileStage,
+    OpenShortcuts,
     PruneChannels,
     PruneStep,
     Qat,
@@ -112,6 +113,7 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], lis
     from .compress.prune.macs import count_macs
     from .compress.sparsify.sparsify import plan_sparsity
     from .compress.surgery.drop_squeeze_excite import drop_squeeze_excite
+    from .compress.surgery.open_shortcuts import open_shortcuts
     from .compress.surgery.replace_activations import replace_activations
     from .export.to_onnx import export_onnx
     from .networks import load_source
@@ -138,6 +140,10 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], lis
             dropped, _ = drop_squeeze_excite(network.model, **stage_keys(stage))
             network = network.becomes(dropped, network.origin)
             macs, parameters = count_macs(dropped, example)
+        if isinstance(stage, OpenShortcuts):
+            opened, _ = open_shortcuts(network.model)
+            network = network.becomes(opened, network.origin)
+            macs, parameters = count_macs(opened, example)
         if isinstance(stage, SparsityKeys):
             plan_sparsity(network.model, example, **_sparsity_keys(stage))
         if isinstance(stage, Train | Distill | SparsifyGradually | Qat) and data.train is None:
@@ -239,8 +245,8 @@ def _describe(stage: Stage) -> str:
         return what
     if isinstance(stage, ReplaceActivations):
         return f"replace-activations by {stage.to}"
-    if isinstance(stage, DropSqueezeExcite):
-        return "drop-squeeze-excite"
+    if isinstance(stage, DropSqueezeExcite | OpenShortcuts):
+        return stage.do
     if isinstance(stage, StoreWeights):
         return f"store-weights as {stage.format}"
     if isinstance(stage, Qat):

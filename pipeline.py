@@ -163,7 +163,11 @@ class Steps:
             return "float pruned"
         if kinds & {"sparsify", "sparsify-gradually"}:
             return "float sparse"
-        return "float simplified" if kinds & {"replace-activations", "drop-squeeze-excite"} else "float distilled"
+        return (
+            "float simplified"
+            if kinds & {"replace-activations", "drop-squeeze-excite", "open-shortcuts"}
+            else "float distilled"
+        )
 
     def _network_stage(self, stage: Any, network: Network, teacher: Network, whole: Network) -> Network:
         from .networks import restore, store

@@ -123,6 +123,10 @@ class ReplaceActivations(Section):
     ignore: tuple[str, ...] = ()
 
 
+class OpenShortcuts(Section):
+    do: Literal["open-shortcuts"]
+
+
 class DropSqueezeExcite(Section):
     do: Literal["drop-squeeze-excite"]
     ignore: tuple[str, ...] = ()
@@ -210,6 +214,7 @@ Stage = Annotated[
     | SparsifyGradually
     | ReplaceActivations
     | DropSqueezeExcite
+    | OpenShortcuts
     | Distill
     | Quantize
     | Qat
@@ -223,6 +228,7 @@ STAGES = {
     "sparsify-gradually": SparsifyGradually,
     "replace-activations": ReplaceActivations,
     "drop-squeeze-excite": DropSqueezeExcite,
+    "open-shortcuts": OpenShortcuts,
     "distill": Distill,
     "quantize": Quantize,
     "qat": Qat,

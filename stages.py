@@ -27,6 +27,7 @@ from .compress.sparsify.plan import SparsityPlan
 from .compress.sparsify.sparsify import apply_masks, plan_sparsity
 from .compress.sparsify.sparsify_gradually import sparsify_gradually
 from .compress.surgery.drop_squeeze_excite import drop_squeeze_excite
+from .compress.surgery.open_shortcuts import open_shortcuts
 from .compress.surgery.plan import SurgeryPlan
 from .compress.surgery.replace_activations import replace_activations
 from .compress.train import TrainResult, train
@@ -40,6 +41,7 @@ from .recipe_stages import (
     SPARSIFIED_BY_THE_STAGE,
     Distill,
     DropSqueezeExcite,
+    OpenShortcuts,
     PruneChannels,
     PruneStep,
     ReplaceActivations,
@@ -265,6 +267,12 @@ def run_drop_squeeze_excite(stage: DropSqueezeExcite, network: Network, context:
     return _operated(model, plan, f"{done}, the mean gate of {len(plan.gates)} folded into weights", context)
 
 
+def run_open_shortcuts(stage: OpenShortcuts, network: Network, context: Context) -> Outcome:
+    model, plan = open_shortcuts(network.model, **stage_keys(stage))
+    done = f"Wrote {_several(len(plan.edits), 'option A shortcut')} as frozen 1 x 1 convolutions"
+    return _operated(model, plan, done, context)
+
+
 def _operated(model: nn.Module, plan: SurgeryPlan, done: str, context: Context) -> Outcome:
     write_atomic(context.folder / "plan.json", plan.to_json(), "the surgery plan")
     summary = f"{done}; {len(plan.left)} left alone ({plan.left[0]})" if plan.left else done
@@ -313,5 +321,6 @@ STAGES: dict[type[Section], Callable[[Any, Network, Context], Outcome]] = {
     SparsifyGradually: run_sparsify_gradually,
     ReplaceActivations: run_replace_activations,
     DropSqueezeExcite: run_drop_squeeze_excite,
+    OpenShortcuts: run_open_shortcuts,
     Distill: run_distill,
 }

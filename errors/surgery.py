@@ -19,6 +19,13 @@ def nothing_to_replace(
     )
 
 
+def nothing_to_open() -> EdgeLatheError:
+    return EdgeLatheError(
+        "Cannot open shortcuts: the network has no option A shortcut (CIFAR ResNets of the zoo have them); leave this "
+        "stage out."
+    )
+
+
 def nothing_to_drop(ignored: int) -> EdgeLatheError:
     if ignored:
         return EdgeLatheError(

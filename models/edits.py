@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 from torch import nn
 
 from .activations import activation_of
+from .resnet import ChannelSelection, OptionAShortcut
 from .squeeze_excite import is_squeeze_excite
 
 Activation = Literal["relu6", "relu", "hardswish", "hardsigmoid"]
-Becomes = Literal["relu6", "relu", "hardswish", "hardsigmoid", "identity"]
+Becomes = Literal["relu6", "relu", "hardswish", "hardsigmoid", "identity", "selection"]
 
 REPLACED_BY: dict[Activation, tuple[str, ...]] = {
     "relu6": ("silu", "hardswish", "gelu", "mish"),
@@ -27,13 +28,15 @@ REPLACED_BY: dict[Activation, tuple[str, ...]] = {
 }
 """Which activations each one may stand in for: those of about the same shape."""
 
-_MAKE: dict[str, Callable[[], nn.Module]] = {
-    "relu6": nn.ReLU6,
-    "relu": nn.ReLU,
-    "hardswish": nn.Hardswish,
-    "hardsigmoid": nn.Hardsigmoid,
-    "identity": nn.Identity,
+_MAKE: dict[str, Callable[[Any], nn.Module]] = {
+    "relu6": lambda _: nn.ReLU6(),
+    "relu": lambda _: nn.ReLU(),
+    "hardswish": lambda _: nn.Hardswish(),
+    "hardsigmoid": lambda _: nn.Hardsigmoid(),
+    "identity": lambda _: nn.Identity(),
+    "selection": ChannelSelection,
 }
+"""The module that stands in the place of another."""
 
 
 _MADE = "_edgelathe_edits"
@@ -46,7 +49,7 @@ class Edit:
 
     module: str
     becomes: Becomes
-    """identity stands for a squeeze-and-excitation block that was dropped."""
+    """identity stands for a squeeze-and-excitation block that was dropped, selection for an option A shortcut."""
 
 
 def edits_of(model: nn.Module) -> tuple[Edit, ...]:
@@ -61,6 +64,8 @@ def refusal(model: nn.Module, edit: Edit) -> str:
         return f'it has no module "{edit.module}"'
     if edit.becomes == "identity":
         return "" if is_squeeze_excite(module) else f"{edit.module} is no squeeze-and-excitation block"
+    if edit.becomes == "selection":
+        return "" if isinstance(module, OptionAShortcut) else f"{edit.module} is no option A shortcut"
     if activation_of(module) not in REPLACED_BY[edit.becomes]:
         return f"{edit.module} ({type(module).__name__}) is no activation that {edit.becomes} stands in for"
     return ""
@@ -69,6 +74,7 @@ def refusal(model: nn.Module, edit: Edit) -> str:
 def make_edit(model: nn.Module, edit: Edit) -> None:
     """Replace the module, in place; only where `refusal` has nothing against it."""
     owner, _, attribute = edit.module.rpartition(".")
-    replacement = _MAKE[edit.becomes]().train(model.get_submodule(edit.module).training)
+    replaced = model.get_submodule(edit.module)
+    replacement = _MAKE[edit.becomes](replaced).train(replaced.training)
     setattr(model.get_submodule(owner), attribute, replacement)
     setattr(model, _MADE, (*edits_of(model), edit))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,17 +15,31 @@ class OptionAShortcut(nn.Module):
     """The shortcut without parameters: take every stride-th pixel, pad with zero channels on both sides.
 
     [N, in_channels, H, W] -> [N, out_channels, H / stride, W / stride]. It joins channels by position, which
-    no dependency tracer sees, so the channels on either side of it cannot be removed one by one.
+    no dependency tracer sees, so the channels on either side of it cannot be removed one by one; those on either side
+    of a `ChannelSelection` can.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
         before = (out_channels - in_channels) // 2
         self.padding = (0, 0, 0, 0, before, out_channels - in_channels - before)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
+
+
+class ChannelSelection(nn.Conv2d):
+    """What an option A shortcut computes, as a 1 x 1 convolution of zeros and ones that no training changes."""
+
+    def __init__(self, shortcut: OptionAShortcut) -> None:
+        inputs, outputs, stride = shortcut.in_channels, shortcut.out_channels, shortcut.stride
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+        first = shortcut.padding[4]
+        chosen = torch.zeros(outputs, inputs, 1, 1)
+        chosen[first : first + inputs, :, 0, 0] = torch.eye(inputs)
+        self.weight = nn.Parameter(chosen, requires_grad=False)
 
 
 class BasicBlock(nn.Module):

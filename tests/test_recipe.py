@@ -28,6 +28,7 @@ from edgelathe.compress.sparsify.sparsify import sparsify
 from edgelathe.compress.sparsify.sparsify_gradually import CRITERIA as SPARSITY_CRITERIA
 from edgelathe.compress.sparsify.sparsify_gradually import sparsify_gradually
 from edgelathe.compress.surgery.drop_squeeze_excite import drop_squeeze_excite
+from edgelathe.compress.surgery.open_shortcuts import open_shortcuts
 from edgelathe.compress.surgery.replace_activations import replace_activations
 from edgelathe.compress.train import train
 from edgelathe.errors import EdgeLatheError
@@ -178,6 +179,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "qat": qat,
     "replace-activations": replace_activations,
     "drop-squeeze-excite": drop_squeeze_excite,
+    "open-shortcuts": open_shortcuts,
     "store-weights": store_weights,
 }
 
@@ -477,8 +479,8 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
             '"quantize"',
             '"brew"',
             'Unknown stage "brew" at stages.2.do in {file}, line 20: '
-            "valid are: distill, drop-squeeze-excite, prune-channels, qat, quantize, replace-activations, "
-            "sparsify, sparsify-gradually, store-weights, train.",
+            "valid are: distill, drop-squeeze-excite, open-shortcuts, prune-channels, qat, quantize, "
+            "replace-activations, sparsify, sparsify-gradually, store-weights, train.",
         ),
         (
             'do = "quantize"',

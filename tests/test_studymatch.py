@@ -44,8 +44,8 @@ def test_what_no_share_reaches_is_refused() -> None:
     with pytest.raises(EdgeLatheError) as caught:
         matching_keep(lambda keep: 500 + 100 * keep, 400, "its encoded size")
     assert str(caught.value) == (
-        "Cannot prune weights until its encoded size is 400: with the fewest weights that may be left it is 500; ask for"
-        " a larger budget."
+        "Cannot prune weights until its encoded size is 400: with the fewest weights that may be left it is 500; ask"
+        " for a larger budget."
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from ...models.resnet import ChannelSelection
 from .plan import Group, Member
 from .surgery import filters
 
@@ -19,6 +20,7 @@ def makers(group: Group, layers: Mapping[str, nn.Module]) -> dict[str, list[Memb
     for member in group.members:
         layer = layers[member.layer]
         makes = isinstance(layer, (_ConvNd, nn.Linear)) and member.side != "in" and not member.parameter
+        makes = makes and not isinstance(layer, ChannelSelection)  # which passes channels on and says nothing of them
         if makes or member.side == "heads":
             made.setdefault(member.layer, []).append(member)
     return {name: made[name] for name in layers if name in made}
