@@ -32,6 +32,7 @@ HEADINGS = (
     "SNR",
 )  # fmt: skip
 USUAL = ("its channels are the network's outputs", "the target is met without cutting it")
+NOT_RUN = "not run"
 RECORDS = TypeAdapter(dict[str, Covered])
 
 INTRODUCTION = f"""# Coverage: which networks walk the whole road
@@ -82,7 +83,8 @@ def run(asked: argparse.Namespace) -> int:
         records[network] = run_one(network, asked)
         say(f"  {records[network].failed or 'passed'}")
         write_atomic(asked.json, RECORDS.dump_json(records, indent=1, exclude_defaults=True) + b"\n", "the records")
-    table = as_markdown([records[name] for name in all_networks() if name in records], asked)
+    missing = [name for name in all_networks() if name not in records]
+    table = as_markdown([records[name] for name in all_networks() if name in records], missing, asked)
     if asked.markdown:
         write_atomic(asked.markdown, table, "the table")
     else:
@@ -116,14 +118,16 @@ def run_one(network: str, asked: argparse.Namespace) -> Covered:
                 limit_bytes=int(1e9 * asked.gigabytes),
             )
         except ToolError as reason:
-            return Covered(network=network, failed=f"not run: {reason}")
+            return Covered(network=network, failed=f"{NOT_RUN}: {reason}")
         found = Covered.model_validate_json(record.read_bytes())
     return found.model_copy(update={"seconds": round(cost.seconds, 1), "peak_bytes": cost.peak_bytes})
 
 
-def as_markdown(records: Sequence[Covered], asked: argparse.Namespace) -> str:
+def as_markdown(records: Sequence[Covered], missing: Sequence[str], asked: argparse.Namespace) -> str:
     passed = sum(record.passed for record in records)
     summary = f"{passed} of {len(records)} networks walk the whole road."
+    if missing:
+        summary += f" Not run yet: {', '.join(map(short, missing))}."
     notes = [note for record in records for note in _notes(record)]
     command = portable_command(f"{__package__}.coverage".removeprefix("edgelathe."), ["--json", str(asked.json)])
     parts = [INTRODUCTION, summary, markdown_table(HEADINGS, [_row(record) for record in records])]
@@ -150,8 +154,12 @@ def _row(record: Covered) -> list[str]:
         shown(record.parity, "{:.0e}"),
         convolutions,
         "" if record.int8_macs is None else in_percent(record.int8_macs),
-        shown(record.snr_db, "{:.1f} dB") if not record.failed else "refused",
+        shown(record.snr_db, "{:.1f} dB") if not record.failed else _outcome(record.failed),
     ]
+
+
+def _outcome(failed: str) -> str:
+    return NOT_RUN if failed.startswith(NOT_RUN) else "refused"
 
 
 def _notes(record: Covered) -> list[str]:

@@ -13,7 +13,8 @@ For each network, float and int8:
 
 Run it from the root of the repository with the folder of test data in EDGELATHE_TEST_DATA, on a machine that is
 otherwise idle. ResNets have published weights; those of other networks are random, which does not change latency.
-Nothing is recovered by training.
+Option A shortcuts are opened first (docs/surgery.md); latencies are shares of the network's as it was. Nothing is
+recovered by training.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from edgelathe.bench.records import Latency
 from edgelathe.compress.prune.channels import prune_channels
 from edgelathe.compress.prune.plan import PruningPlan, Scope
 from edgelathe.compress.prune.probes import READINGS, Probe
+from edgelathe.compress.surgery.open_shortcuts import open_shortcuts
 from edgelathe.latencymeasure import Deployment, LatencyOf, latency_against, write_deployed
 from edgelathe.models import zoo
+from edgelathe.models.resnet import OptionAShortcut
 from edgelathe.models.weights import load_weights
 from torch import Tensor, nn
 
@@ -70,6 +73,12 @@ def build(network: Network) -> tuple[nn.Module, Tensor]:
     return model, torch.randn(2, 3, network.side, network.side)
 
 
+def opened(model: nn.Module) -> nn.Module:
+    if any(isinstance(module, OptionAShortcut) for module in model.modules()):
+        return open_shortcuts(model)[0]
+    return model
+
+
 def in_words(latency: Latency) -> str:
     return f"{latency.ratio:.3f} (95 % interval {latency.ratio_low:.3f} to {latency.ratio_high:.3f})"
 
@@ -79,11 +88,12 @@ class Comparison:
 
     def __init__(self, name: str, latency_of: LatencyOf, folder: Path, seconds: float) -> None:
         self.title, self.latency_of, self.folder, self.seconds = f"{name} {latency_of}", latency_of, folder, seconds
-        self.model, self.example = build(NETWORKS[name])
+        self.whole, self.example = build(NETWORKS[name])
+        self.model = opened(self.whole)
         folder.mkdir()
         self.measure = remembering(
             latency_against(
-                self.model,
+                self.whole,
                 self.example,
                 folder,
                 deployment=DEPLOYMENT,
@@ -107,7 +117,7 @@ class Comparison:
         pruned, plan = prune_channels(
             self.model, self.example, criterion="l1", keep_latency=keep, multiple="auto", measure=self.measure
         )
-        found = self.against(self.model, pruned)
+        found = self.against(self.whole, pruned)
         hit = abs(found.ratio / keep - 1) <= 0.05
         self._print(f"target {keep}: {in_words(found)} of the latency, {'hit' if hit else 'missed by more than 5 %'};"
                     f" {self._left(plan)}, {len(plan.latencies)} measurements of whole networks")  # fmt: skip

@@ -61,7 +61,7 @@ def test_what_is_in_the_file_is_not_run_again(tmp_path: Path, monkeypatch: pytes
     assert runs == ["cifar_resnet8", "torchvision:vgg11"]
     assert list(json.loads(file.read_text())) == runs
     text = table.read_text()
-    assert "2 of 2 networks walk the whole road." in text
+    assert "2 of 2 networks walk the whole road. Not run yet: cifar_resnet20, " in text
     assert "| vgg11 |" in text and "30.0 dB" in text
     assert "- vgg11: 1 of 4 groups of channels: its channels enter a module, and cannot be followed through it" in text
     assert str(tmp_path) not in text
