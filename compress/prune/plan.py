@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
 from ... import errors
+from ..documents import read_document
 
 FORMAT = 2
 
@@ -184,17 +185,9 @@ class PruningPlan:
     @staticmethod
     def from_json(text: str | bytes, source: Path | str = "plan.json") -> PruningPlan:
         """Read and check a plan; raises EdgeLatheError that names `source` for anything that is not one."""
-        do = "make the plan again"
-        try:
-            plan = _ADAPTER.validate_json(text)
-        except ValidationError as reason:
-            first = reason.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            why = f"{place}: {first['msg']}" if place else first["msg"]
-            raise errors.inputs.unreadable_file("the pruning plan", source, why, do) from reason
-        if plan.format != FORMAT:
-            why = f"its format is {plan.format}, not {FORMAT}"
-            raise errors.inputs.unreadable_file("the pruning plan", source, why, do)
+        plan = read_document(
+            _ADAPTER, text, format=FORMAT, what="the pruning plan", source=source, do="make the plan again"
+        )
         for group in plan.groups:
             ascending = list(group.keep) == sorted(set(group.keep))
             if not group.keep or not ascending or group.keep[0] < 0 or group.keep[-1] >= group.before:

@@ -15,12 +15,13 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor, nn
 
 from ... import errors
 from ...files import sha256_bytes, write_atomic
 from ..checkpoint import state_sha256
+from ..documents import read_document
 from .apply import network_sha256, silence
 from .criteria import Criterion, find_criterion
 from .evidence import Samples, answer
@@ -89,13 +90,9 @@ class Sensitivity:
     @staticmethod
     def from_json(text: str | bytes, source: Path | str = "sensitivity.json") -> Sensitivity:
         """Read and check a scan; raises EdgeLatheError that names `source` for anything that is not one."""
-        try:
-            found = _ADAPTER.validate_json(text)
-        except ValidationError as reason:
-            first = reason.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            why = f"{place}: {first['msg']}" if place else first["msg"]
-            raise errors.inputs.unreadable_file("the sensitivity scan", source, why, "scan again") from reason
+        found = read_document(
+            _ADAPTER, text, format=FORMAT, what="the sensitivity scan", source=source, do="scan again"
+        )
         if why := _nonsense(found):
             raise errors.inputs.unreadable_file("the sensitivity scan", source, why, "scan again")
         return found
@@ -223,8 +220,6 @@ def _done(state: Path | None, key: str) -> dict[str, tuple[Point, ...]]:
 
 def _nonsense(found: Sensitivity) -> str:
     """What makes a scan, read from a file, impossible; empty where nothing does."""
-    if found.format != FORMAT:
-        return f"its format is {found.format}, not {FORMAT}"
     if found.images < 1 or not 0 <= found.correct <= found.images:
         return f"correct must lie between 0 and the {found.images} images"
     for group in found.groups:

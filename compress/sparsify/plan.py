@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
 from ... import errors
+from ..documents import read_document
 
 FORMAT = 1
 
@@ -67,16 +68,7 @@ class SparsityPlan:
     def from_json(text: str | bytes, source: Path | str = "plan.json") -> SparsityPlan:
         """Read and check a plan; raises EdgeLatheError that names `source` for anything that is not one."""
         do = "make the plan again"
-        try:
-            plan = _ADAPTER.validate_json(text)
-        except ValidationError as reason:
-            first = reason.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            why = f"{place}: {first['msg']}" if place else first["msg"]
-            raise errors.inputs.unreadable_file("the sparsity plan", source, why, do) from reason
-        if plan.format != FORMAT:
-            why = f"its format is {plan.format}, not {FORMAT}"
-            raise errors.inputs.unreadable_file("the sparsity plan", source, why, do)
+        plan = read_document(_ADAPTER, text, format=FORMAT, what="the sparsity plan", source=source, do=do)
         for weight in plan.weights:
             if not 0 < weight.kept <= weight.size or bool(weight.mask_sha256) == bool(weight.reason):
                 why = f"what it says of {weight.weight} contradicts itself"
