@@ -11,10 +11,11 @@ from . import dryrun, errors
 from .bench.units import in_count
 from .dryrun import Plan, PlannedWidth, ScannedWidth
 from .files import write_atomic
-from .pipeline import Steps, begin
+from .pipeline import begin
 from .recipe import Recipe
 from .recipe_stages import DECIDED_BY_WIDTHS, PruneChannels
 from .runfolder import locked
+from .steps import Steps
 from .widthsfile import widths_text
 
 if TYPE_CHECKING:
