@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import onnx_ir as ir
 
 from ... import errors
@@ -35,8 +37,10 @@ ROUNDED: dict[Rounding, str] = {
     "blocks": "rounding learned by blocks",
     "network": "rounding learned by the network",
 }
-BIAS_IMAGES = 128
-"""Of the calibration images, how many means and moments are taken from: they need fewer than a range."""
+MOMENT_IMAGES = 128
+"""Of the calibration images, how many second moments are taken from: they need fewer than a range."""
+MEAN_IMAGES, MEAN_PIXELS = (16, 64), 2**20
+"""And means: as many as have so many pixels together, within these bounds."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class Builder:
         prepared, placement, plan = planned.prepared, planned.placement, planned.plan
         repaired = prepared
         if scheme.rounding == "compensated":
-            few = Spread(as_sliceable(self.images), BIAS_IMAGES)
+            few = Spread(as_sliceable(self.images), MOMENT_IMAGES)
             repaired = compensate_rounding(prepared, plan, few, on_progress=self._on_progress)
         elif scheme.rounding != "nearest":
             from .learning.reconstruct import reconstruct
@@ -133,7 +137,7 @@ class Builder:
             repaired = correct_bias(
                 repaired,
                 plan,
-                Spread(as_sliceable(self.images), BIAS_IMAGES),
+                _for_means(self.images),
                 method=scheme.correct_bias,
                 reference=prepared,
                 on_progress=self._on_progress,
@@ -223,3 +227,9 @@ class Builder:
             per_channel=scheme.per_channel,
             weight_bits={name: bits for name, bits in (weight_bits or {}).items() if name in int8},
         )
+
+
+def _for_means(images: Images) -> Spread:
+    source = as_sliceable(images)
+    pixels = math.prod(np.shape(source[:1])[2:])
+    return Spread(source, int(np.clip(MEAN_PIXELS // max(1, pixels), *MEAN_IMAGES)))

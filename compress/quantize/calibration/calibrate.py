@@ -21,7 +21,9 @@ from .tally import Tally, sampling_step
 __all__ = ["Histogram", "Images", "as_sliceable", "calibrate"]
 
 CHUNK_BYTES = 8 * 2**20
-"""A chunk holds as many images as keep the fetched activations below this size, and at least one."""
+"""A chunk holds as many images as keep the fetched activations below this size, which caches hold."""
+SEVERAL, SEVERAL_BYTES = 4, 80 * 2**20
+"""And so many as long as they stay below this size: alone, an image costs a third more. At least one."""
 
 SAMPLES = 2**22
 """Of each tensor, so many values are counted at most, evenly from all images; extrema are those of all values."""
@@ -42,7 +44,7 @@ def calibrate(
     """
     source = as_sliceable(images)
     check_images(model, source)
-    size = chunk_size(model, tensors, CHUNK_BYTES)
+    size = max(chunk_size(model, tensors, CHUNK_BYTES), min(SEVERAL, chunk_size(model, tensors, SEVERAL_BYTES)))
     values = _values(model)
     tallies: dict[str, Tally] = {}
     for start, stop, fetched in _activations(_with_outputs(model, tensors), source, size):

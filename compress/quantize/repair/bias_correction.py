@@ -7,15 +7,16 @@ ReLU) is off by a fixed amount too, which the next layers take for a signal. Cha
     empirical   b - E[quantized output - float output], each layer seen with those before it corrected
 
 The analytic shift ignores padding and what rounded activations do; its E[input] are means of the float network. The
-empirical one is measured in a single pass: float and quantized network run side by side in one graph, in which every
-quantized layer's mean is put right, over the images at hand, before the next layer reads it. Where a layer's result
+empirical one takes one pass of either network over the same few images at a time: means of the float one first, then
+the quantized one, in which every layer's mean is put right, over the images at hand, before the next layer reads it.
+Where a layer's result
 goes into a residual sum alone, it is the sum that is put right: what has gone wrong in the other branch would be there
 to stay otherwise (on ResNet-56 that is the difference between losing 0.8 dB and gaining 0.5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,12 +24,19 @@ import onnx_ir as ir
 
 from ....models.onnx_graph import add_initializer, constant, integer, only_consumer, rank
 from ..apply import apply_plan
-from ..calibration.imagechunks import Images
+from ..calibration.imagechunks import Images, as_sliceable, check_images
 from ..passes.shortcut_to_convolution import selects_channels
 from ..plan import QuantPlan
 from ..weights import output_axis, quantize_weight
-from .channel_means import Progress, append, average_over_images, mean_of_channels
-from .side_by_side import side_by_side
+from .channel_means import (
+    Progress,
+    append,
+    average_over_images,
+    images_at_a_time,
+    mean_of_channels,
+    means_by_chunk,
+    weighted,
+)
 
 Method = Literal["analytic", "empirical"]
 DIMENSIONS = {"Conv": 4, "Gemm": 2}
@@ -135,24 +143,44 @@ def _measured_shifts(
     on_progress: Progress | None,
 ) -> dict[str, np.ndarray]:
     """By node, float64 [out]: mean difference between the int8 and the float network, those before put right."""
-    joined, pairs = side_by_side(apply_plan(prepared, plan), reference)
-    sums = _sums_to_put_right(prepared, names)
-    means = []
-    for name in names:
-        quantized, twin = pairs[name]
-        output = quantized.outputs[0]
+    check_images(reference, as_sliceable(images))
+    sums, size = _sums_to_put_right(prepared, names), images_at_a_time(reference)
+    graph = reference.clone()
+    wanted = [_mean_to_put_right(graph, node, sums) for node in _named(graph, names)]
+    # Copies, because an array of the runtime's would keep all of its session's memory.
+    of_float = [[*map(np.copy, means)] for _, means in means_by_chunk(graph, wanted, images, size, on_progress)]
+    quantized, shifts = apply_plan(prepared, plan), []
+    for node in _named(quantized, names):
+        (output,) = node.outputs
         readers = list(output.uses())
-        error = append(joined, "Sub", [output, twin.outputs[0]], f"error of {name}")
-        if name in sums:
-            add, position = sums[name]
-            others = [node.inputs[position] for node in pairs[add]]
-            already = append(joined, "Sub", others, f"error beside {name}")
-            error = append(joined, "Add", [error, already], f"error of {name} in its sum")
-        means.append(mean_of_channels(joined, error, DIMENSIONS[twin.op_type]))
-        put_right = append(joined, "Sub", [output, means[-1]], f"{name} put right")
+        mean = _mean_to_put_right(quantized, node, sums)
+        target = ir.Value(name=f"float mean of {node.name}", shape=mean.shape, type=ir.TensorType(ir.DataType.FLOAT))
+        quantized.graph.inputs.append(target)
+        shifts.append(append(quantized, "Sub", [mean, target], f"error of {node.name}"))
+        put_right = append(quantized, "Sub", [output, shifts[-1]], f"{node.name} put right")
         for reader, position in readers:
             reader.replace_input_with(position, put_right)
-    return dict(zip(names, average_over_images(joined, means, images, on_progress), strict=True))
+    given = ({f"float mean of {name}": mean for name, mean in zip(names, means, strict=True)} for means in of_float)
+    averages = weighted(means_by_chunk(quantized, shifts, images, size, on_progress, given))
+    return dict(zip(names, averages, strict=True))
+
+
+def _named(model: ir.Model, names: Sequence[str]) -> list[ir.Node]:
+    nodes = {str(node.name): node for node in model.graph}
+    return [nodes[name] for name in names]
+
+
+def _mean_to_put_right(model: ir.Model, node: ir.Node, sums: Mapping[str, tuple[str, int]]) -> ir.Value:
+    """A new value: the mean of the node's output, or of the sum that it goes into, as its other part stands now."""
+    dimensions = DIMENSIONS[node.op_type]
+    mean = mean_of_channels(model, node.outputs[0], dimensions)
+    if str(node.name) not in sums:
+        return mean
+    add, position = sums[str(node.name)]
+    other = _named(model, [add])[0].inputs[position]
+    assert other is not None
+    beside = mean_of_channels(model, other, dimensions, name=f"mean beside {node.name}")
+    return append(model, "Add", [mean, beside], f"mean of the sum of {node.name}")
 
 
 def _sums_to_put_right(prepared: ir.Model, names: Sequence[str]) -> dict[str, tuple[str, int]]:

@@ -50,13 +50,14 @@ def test_statistics_do_not_depend_on_batching(prepared: ir.Model, cuts: set[int]
         assert whole[name].averaged == parts[name].averaged
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 40_000, 10**9])
+@pytest.mark.parametrize(("chunk_bytes", "several"), [(1, 1), (1, 4), (40_000, 1), (10**9, 4)])
 def test_statistics_do_not_depend_on_the_chunk(
-    prepared: ir.Model, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+    prepared: ir.Model, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, several: int
 ) -> None:
     x = images(11, (3, 8, 8), seed=2)
     expected = calibrate(prepared, TENSORS, x)
     monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(module, "SEVERAL", several)
     found = calibrate(prepared, TENSORS, x)
     for name in TENSORS:
         assert found[name].high == pytest.approx(expected[name].high, rel=1e-6)

@@ -138,7 +138,8 @@ def test_batches_do_not_change_a_byte(
     whole = correct_bias(prepared, plan, x, method=method, on_progress=lambda *call: calls.append(call))
     parts = correct_bias(prepared, plan, [x[:3], x[3:40], x[40:]], method=method)
     assert constants(whole) == constants(parts)
-    assert calls == [(done, 64) for done in (10, 20, 30, 40, 50, 60, 64)]
+    passes = 2 if method == "empirical" else 1
+    assert calls == passes * [(done, 64) for done in (10, 20, 30, 40, 50, 60, 64)]
 
 
 @pytest.mark.parametrize("method", METHODS)
