@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .seeds import derived_seed
+
 Augment = Literal["none", "shift", "crop-flip"]
 AUGMENTS: tuple[Augment, ...] = get_args(Augment)
 
@@ -33,6 +35,10 @@ class Draws:
     def part(self, first: int, last: int) -> Draws:
         return Draws(self.rows[first:last], self.columns[first:last], self.mirrored[first:last], self.margin)
 
+    def of(self, numbers: Tensor) -> Draws:
+        """What happens to the images of these positions, int64 [m]."""
+        return Draws(self.rows[numbers], self.columns[numbers], self.mirrored[numbers], self.margin)
+
 
 def draw(kind: Augment, images: int, height: int, width: int, generator: torch.Generator) -> Draws | None:
     """Draw one epoch's shifts (up to an eighth of the shorter side, at least a pixel) and its flips."""
@@ -43,6 +49,11 @@ def draw(kind: Augment, images: int, height: int, width: int, generator: torch.G
     columns = torch.randint(0, 2 * margin + 1, (images,), generator=generator)
     mirrored = torch.rand(images, generator=generator) < (0.5 if kind == "crop-flip" else 0.0)
     return Draws(rows, columns, mirrored, margin)
+
+
+def view_draws(kind: Augment, images: int, height: int, width: int, *, seed: int, view: int) -> Draws | None:
+    """The draws of one of a fixed number of views, by position in `data.train`: the same whenever asked for."""
+    return draw(kind, images, height, width, torch.Generator().manual_seed(derived_seed(seed, view, "view")))
 
 
 def augment(images: Tensor, draws: Draws | None) -> Tensor:

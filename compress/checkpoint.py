@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -33,6 +33,10 @@ class Epoch:
     """Share of (augmented) training images classified right, measured while the weights were changing."""
     test_accuracy: float | None
     images_per_second: float
+    logged: Mapping[str, float] = field(default_factory=dict)
+    """Means over the epoch that the objective kept, by name."""
+    lr: float | None = None
+    """Learning rate in the middle of the epoch."""
 
 
 def state_sha256(model: nn.Module) -> str:
@@ -51,11 +55,12 @@ def save_checkpoint(
     settings: Mapping[str, object],
     epochs: tuple[Epoch, ...],
     beside: Mapping[str, Tensor] | None = None,
+    trained: nn.Module | None = None,
 ) -> None:
-    """Write weights, buffers, momentum and what is kept `beside` them, whole or not at all; raises EdgeLatheError (disk
-    full)."""
+    """Write weights, buffers and momentum, of what is `trained` with the network too, and tensors kept `beside` them,
+    whole or not at all; raises EdgeLatheError (disk full)."""
     header = {"format": FORMAT, "settings": settings, "epochs": [asdict(epoch) for epoch in epochs]}
-    tensors = _tensors(model, optimizer) | _prefixed(beside)
+    tensors = _state(model, trained) | _momenta(model, trained, optimizer) | _prefixed(beside)
     tensors = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     content = save(tensors, metadata={"edgelathe": json.dumps(header, sort_keys=True)})
     write_atomic(path, content, "the training checkpoint")
@@ -67,8 +72,9 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     settings: Mapping[str, object],
     beside: Mapping[str, Tensor] | None = None,
+    trained: nn.Module | None = None,
 ) -> tuple[Epoch, ...]:
-    """Put the state in `path` into `model`, `optimizer` and `beside` and return the epochs behind it.
+    """Put the state in `path` into `model`, `optimizer`, `beside` and `trained`; returns the epochs behind it.
 
     Values are copied into the tensors that are there, so their memory layout stays. Raises EdgeLatheError
     when the file is damaged or was made under other settings; `model` is then unchanged.
@@ -90,17 +96,31 @@ def load_checkpoint(
     different = sorted(key for key in {*made_under, *wanted} if made_under.get(key) != wanted.get(key))
     if different:
         raise errors.training.foreign_checkpoint(path, different)
-    _fill(path, model, optimizer, tensors, _prefixed(beside))
+    _fill(path, _parameters(model, trained), optimizer, tensors, _state(model, trained) | _prefixed(beside))
     return epochs
 
 
-def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _state(model: nn.Module, trained: nn.Module | None) -> dict[str, Tensor]:
     tensors = {f"model.{name}": tensor.detach() for name, tensor in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
+    if trained is not None:
+        tensors |= {f"trained.{name}": tensor.detach() for name, tensor in trained.state_dict().items()}
     return tensors
+
+
+def _parameters(model: nn.Module, trained: nn.Module | None) -> dict[str, nn.Parameter]:
+    """By the names of their momenta."""
+    parameters = {f"momentum.{name}": parameter for name, parameter in model.named_parameters()}
+    if trained is not None:
+        parameters |= {f"trained momentum.{name}": parameter for name, parameter in trained.named_parameters()}
+    return parameters
+
+
+def _momenta(model: nn.Module, trained: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    found = {
+        name: optimizer.state.get(parameter, {}).get("momentum_buffer")
+        for name, parameter in _parameters(model, trained).items()
+    }
+    return {name: momentum for name, momentum in found.items() if momentum is not None}
 
 
 def _prefixed(beside: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
@@ -109,16 +129,12 @@ def _prefixed(beside: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
 
 def _fill(
     path: Path,
-    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     tensors: Mapping[str, Tensor],
-    beside: Mapping[str, Tensor],
+    places: Mapping[str, Tensor],
 ) -> None:
-    state = model.state_dict()
-    parameters = dict(model.named_parameters())
-    places = {f"model.{name}": tensor for name, tensor in state.items()} | dict(beside)
-    shapes = {name: tensor.shape for name, tensor in places.items()}
-    shapes.update({f"momentum.{name}": parameter.shape for name, parameter in parameters.items()})
+    shapes = {name: tensor.shape for name, tensor in {**places, **parameters}.items()}
     fits = all(name in shapes and tensor.shape == shapes[name] for name, tensor in tensors.items())
     if not fits or not tensors.keys() >= places.keys():
         raise errors.training.foreign_checkpoint(path, ["the shapes of the network"])
@@ -126,6 +142,6 @@ def _fill(
         for name, place in places.items():
             place.copy_(tensors[name])
     for name, parameter in parameters.items():
-        momentum = tensors.get(f"momentum.{name}")
+        momentum = tensors.get(name)
         if momentum is not None:
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum).detach()

@@ -12,6 +12,7 @@ vanish first (Yuan & Lin 2006; Wen et al. 2016, structured sparsity learning; ov
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,7 +61,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Penalised:
+class Penalised(Objective):
     """Another objective with a penalty on channels added to its loss."""
 
     objective: Objective
@@ -74,6 +75,15 @@ class Penalised:
 
     def __call__(self, batch: Batch) -> Tensor:
         return self.objective(batch) + self.strength * self.penalty()
+
+    def trained(self) -> nn.Module | None:
+        return self.objective.trained()
+
+    def listening(self, model: nn.Module, /) -> AbstractContextManager[object]:
+        return self.objective.listening(model)
+
+    def logged(self) -> Mapping[str, float]:
+        return self.objective.logged()
 
     def penalty(self) -> Tensor:
         terms = []

@@ -150,3 +150,11 @@ def _compiling_pays(
     cost = time.perf_counter() - began
     measured[f"{precision} compiled"] = compiled
     return images / compiled + cost < images / measured[precision]
+
+
+def compile_anew(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """`model` compiled, whatever was compiled before."""
+    # Compiled code of another network of the same classes, such as the copy on which compiling was tried out, would be
+    # taken for this one's, and it calls no hooks.
+    torch.compiler.reset()
+    return torch.compile(model)

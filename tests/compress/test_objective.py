@@ -30,7 +30,7 @@ def test_cross_entropy_smooths_labels() -> None:
     logits, labels = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([1])
     pixels = torch.zeros(1, 2, 2, 1, dtype=torch.uint8)
     own = Preprocess((0.0,), (1.0,))
-    batch = Batch(logits, labels, pixels, network_inputs(pixels, own), own, contextlib.nullcontext)
+    batch = Batch(logits, labels, pixels, network_inputs(pixels, own), own, contextlib.nullcontext, torch.tensor([0]))
     probabilities = logits.softmax(dim=1).log()[0]
     wanted = -(0.9 * probabilities[1] + 0.1 * probabilities.mean())
     assert CrossEntropy(0.1)(batch).item() == pytest.approx(wanted.item(), abs=1e-6)
@@ -41,6 +41,6 @@ def test_another_network_gets_the_same_pixels_in_its_own_normalisation() -> None
     pixels = torch.full((1, 2, 2, 1), 51, dtype=torch.uint8)
     own, other = Preprocess((0.0,), (1.0,)), Preprocess((0.1,), (0.5,))
     inputs = network_inputs(pixels, own)
-    batch = Batch(torch.zeros(1, 2), torch.tensor([0]), pixels, inputs, own, contextlib.nullcontext)
+    batch = Batch(torch.zeros(1, 2), torch.tensor([0]), pixels, inputs, own, contextlib.nullcontext, torch.tensor([0]))
     assert batch.inputs_for(Preprocess((0.0,), (1.0,))) is inputs
     assert torch.allclose(batch.inputs_for(other), torch.full((1, 1, 2, 2), 0.2), rtol=0, atol=1e-7)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from edgelathe.compress.checkpoint import Epoch, state_sha256
+from edgelathe.compress.objective import Batch, Objective
 from edgelathe.compress.train import train
 from edgelathe.data import Dataset, Preprocess, Split
 from edgelathe.errors import EdgeLatheError
@@ -55,6 +57,108 @@ def test_learns_and_reports_each_epoch(blobs: Dataset, small_net: MakeNet) -> No
 def test_every_epoch_is_judged_when_asked(blobs: Dataset, small_net: MakeNet) -> None:
     result = _train(small_net(), blobs, epochs=2, evaluate="every")
     assert all(point.test_accuracy is not None for point in result.epochs)
+
+
+KEPT: tuple[dict[str, Any], ...] = (
+    {"precision": "bf16"},
+    {"ema": 0.8, "mix": "cutmix", "views": 2, "schedule": "one-cycle", "evaluate": "every"},
+)
+"""Settings that have a state of their own, or repeat something."""
+
+
+@pytest.mark.parametrize("settings", KEPT)
+def test_killed_and_continued_ends_with_the_same_bytes_whatever_is_kept(
+    blobs: Dataset, small_net: MakeNet, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    undisturbed, continued = small_net(), small_net()
+    wanted = _train(undisturbed, blobs, **settings)
+    with pytest.raises(Killed):
+        _train(small_net(), blobs, **settings, state=tmp_path, on_epoch=_killed_after(3))
+    result = _train(continued, blobs, **settings, state=tmp_path)
+    assert state_sha256(continued) == state_sha256(undisturbed)
+    assert [(point.loss, point.test_accuracy) for point in result.epochs] == [
+        (point.loss, point.test_accuracy) for point in wanted.epochs
+    ]
+
+
+def test_averaged_weights_are_what_is_evaluated_and_returned(blobs: Dataset, small_net: MakeNet) -> None:
+    plain, averaged, flat = small_net(), small_net(), small_net()
+    losses = [_train(plain, blobs).epochs[-1].loss, _train(averaged, blobs, ema=0.9).epochs[-1].loss]
+    assert losses[0] == losses[1], "training goes on with the weights themselves"
+    assert state_sha256(averaged) != state_sha256(plain)
+    result = _train(flat, blobs, ema=0.9999, epochs=1, lr=0.5, schedule="constant")
+    right = sum(int(label) == int(answer) for label, answer in zip(blobs.test.y, _answers(flat, blobs), strict=True))
+    assert result.test_accuracy == right / len(blobs.test)
+
+
+def _answers(model: nn.Module, data: Dataset) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.from_numpy(data.preprocess(data.test.x))).argmax(dim=1)
+
+
+class Scaled(Objective):
+    """Cross entropy of logits times a factor that is learned beside the network."""
+
+    def __init__(self) -> None:
+        self.factor = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(self.factor.weight)
+        self.heard: list[torch.Tensor] = []
+        self.batches: list[Batch] = []
+
+    def settings(self) -> dict[str, object]:
+        return {"loss": "scaled"}
+
+    def trained(self) -> nn.Module:
+        return self.factor
+
+    @contextmanager
+    def listening(self, model: nn.Module, /) -> Iterator[None]:
+        hook = model[0].register_forward_hook(lambda _layer, _given, answer: self.heard.append(answer))
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def logged(self) -> dict[str, float]:
+        return {"factor": self.factor.weight.item(), "heard": float(len(self.heard))}
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        self.batches.append(batch)
+        return batch.label_loss(batch.logits * self.factor.weight).mean()
+
+
+def test_what_an_objective_learns_hears_and_logs(blobs: Dataset, small_net: MakeNet, tmp_path: Path) -> None:
+    model, objective = small_net(), Scaled()
+    result = _train(model, blobs, objective=objective, views=3)
+    factors = [point.logged["factor"] for point in result.epochs]
+    assert len(set(factors)) == 4, "it is in the optimizer"
+    assert objective.factor.training
+    assert [point.logged["heard"] for point in result.epochs[:2]] == [6, 12], "one forward for each step"
+    assert not model[0]._forward_hooks
+    assert not any("factor" in name for name in model.state_dict())
+    assert [batch.view for batch in objective.batches[::6]] == [0, 1, 2, 0]
+    assert [batch.done for batch in objective.batches[:7]] == pytest.approx([0, 1 / 6, 2 / 6, 0.5, 4 / 6, 5 / 6, 1])
+    assert blobs.train is not None
+    for batch in objective.batches:
+        assert batch.labels.tolist() == blobs.train.y[batch.numbers.numpy()].tolist()
+
+    with pytest.raises(Killed):
+        _train(small_net(), blobs, objective=Scaled(), views=3, state=tmp_path, on_epoch=_killed_after(2))
+    continued, again = small_net(), Scaled()
+    _train(continued, blobs, objective=again, views=3, state=tmp_path)
+    assert state_sha256(continued) == state_sha256(model)
+    assert again.factor.weight.item() == objective.factor.weight.item(), "it is in the checkpoint, with its momentum"
+    other = Scaled()
+    nn.init.zeros_(other.factor.weight)
+    with pytest.raises(EdgeLatheError, match="differs in learned beside; restore"):
+        _train(small_net(), blobs, objective=other, views=3, state=tmp_path)
+
+
+def test_hooks_are_taken_off_when_training_fails(blobs: Dataset, small_net: MakeNet) -> None:
+    model = small_net()
+    with pytest.raises(Killed):
+        _train(model, blobs, objective=Scaled(), on_epoch=_killed_after(1))
+    assert not model[0]._forward_hooks
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -134,6 +238,9 @@ def test_leaves_the_generator_of_the_process_alone(blobs: Dataset, small_net: Ma
         ({"epochs": 5}, "epochs"),
         ({"preprocess": Preprocess((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))}, "mean"),
         ({"label_smoothing": 0.1}, "objective"),
+        ({"views": 3}, "views"),
+        ({"mix": "cutmix"}, "mix, mix_strength"),
+        ({"ema": 0.9}, "ema"),
     ],
 )
 def test_checkpoint_of_other_settings_is_refused(
@@ -163,7 +270,7 @@ def test_diverging_training_names_the_epoch_and_keeps_the_last_checkpoint(
     with pytest.raises(EdgeLatheError, match=r"Cannot go on training in epoch \d+: .* lower lr or add warmup"):
         _train(small_net(), blobs, lr=1e30, schedule="constant", state=tmp_path)
 
-    class Poison:
+    class Poison(Objective):
         def settings(self) -> dict[str, object]:
             return {"loss": "poison"}
 
@@ -186,6 +293,10 @@ def test_diverging_training_names_the_epoch_and_keeps_the_last_checkpoint(
         ({"momentum": 1.0}, "Cannot use momentum = 1.0: it must be at least 0 and below 1."),
         ({"warmup": 9.0}, "Cannot use warmup = 9.0: it must be between 0 and the 4 epochs."),
         ({"threads": 0}, "Cannot use threads = 0: it must be 1 or more."),
+        ({"views": -1}, "Cannot use views = -1: it must be 0 or more."),
+        ({"mix_strength": 0.0}, "Cannot use mix_strength = 0.0: it must be a number above 0."),
+        ({"ema": 1.0}, "Cannot use ema = 1.0: it must be at least 0 and below 1."),
+        ({"mix": "mixop"}, 'Unknown mix "mixop": did you mean "mixup"?'),
         ({"schedule": "cosin"}, 'Unknown schedule "cosin": did you mean "cosine"?'),
         ({"augment": "flip"}, 'Unknown augment "flip": did you mean "crop-flip"?'),
         ({"precision": "fp16"}, 'Unknown precision "fp16": did you mean "bf16"?'),
