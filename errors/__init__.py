@@ -8,9 +8,12 @@ The functions of these modules return the exception instead of raising it, so th
 from __future__ import annotations
 
 from . import (
+    answers,
     bench,
     data,
+    exits,
     export,
+    features,
     inputs,
     networks,
     pack,
@@ -21,16 +24,21 @@ from . import (
     sparsify,
     study,
     surgery,
+    teachers,
     training,
+    weighting,
     widths,
 )
 from .base import EdgeLatheError
 
 __all__ = [
     "EdgeLatheError",
+    "answers",
     "bench",
     "data",
+    "exits",
     "export",
+    "features",
     "inputs",
     "networks",
     "pack",
@@ -41,6 +49,8 @@ __all__ = [
     "sparsify",
     "study",
     "surgery",
+    "teachers",
     "training",
+    "weighting",
     "widths",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .base import EdgeLatheError
@@ -21,11 +21,12 @@ def invalid_report(path: Path | str, why: str) -> EdgeLatheError:
     return EdgeLatheError(f"Cannot read the report {path}: {why}; write it again with `edgelathe run`.")
 
 
-def other_schema(path: Path | str, found: object, known: int) -> EdgeLatheError:
-    age = "a newer" if isinstance(found, int) and found > known else "another"
+def other_schema(path: Path | str, found: object, known: Sequence[int]) -> EdgeLatheError:
+    age = "a newer" if isinstance(found, int) and found > max(known) else "another"
+    versions = " and ".join(str(version) for version in known)
     return EdgeLatheError(
         f"Cannot read the report {path}: it has schema version {found!r} of {age} EdgeLathe and this one "
-        f"reads version {known}; read it with the version that wrote it, or run again."
+        f"reads versions {versions}; read it with the version that wrote it, or run again."
     )
 
 

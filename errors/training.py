@@ -58,3 +58,24 @@ def no_scales_to_pull() -> EdgeLatheError:
         'Cannot train with sparsity = "bn-scale": no channels that can be cut have a batch norm with a scale; '
         'choose "group-lasso".'
     )
+
+
+def processes_apart(count: int) -> EdgeLatheError:
+    return EdgeLatheError(
+        f"Cannot go on in {count} processes: one of them has ended or cannot be reached; what was finished is kept, "
+        "and the same command continues after the last whole epoch."
+    )
+
+
+def too_many_processes(batch: int, processes: int) -> EdgeLatheError:
+    return EdgeLatheError(
+        f"Cannot divide batches of {batch} images among {processes} processes: each needs an image; launch fewer, or "
+        "set a larger batch."
+    )
+
+
+def verb_in_processes(verb: str, count: int) -> EdgeLatheError:
+    return EdgeLatheError(
+        f"Cannot carry out `{verb}` in {count} processes: only `run` trains in parallel; give the command without the "
+        "launcher."
+    )

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -26,12 +26,13 @@ from .... import errors
 from ....data import Dataset, Preprocess
 from ....files import write_atomic
 from ....models.onnx_graph import constant
-from ...augment import Augment
-from ...checkpoint import Epoch, state_sha256
+from ...checkpoint import state_sha256
 from ...distill.distill import Distillation
+from ...distill.teachers import Teacher
+from ...distill.weighting.share import TeacherShare
 from ...fit import check_fit
 from ...objective import CrossEntropy, Objective
-from ...schedule import Schedule
+from ...options import LoopOptions, TrainingOptions
 from ...sparsify.hold import HeldZeros
 from ...train import TrainResult, train
 from ..builder import Builder, Pixels, Scheme
@@ -47,6 +48,11 @@ from .int8_gradients import Gradients
 from .quantized_graph import QuantizedGraph
 from .torch_graph import TorchGraph
 from .value_ranges import RANGES, Ranges
+
+DEFAULTS: TrainingOptions = {
+    "lr": 0.001, "weight_decay": 1e-4, "decay_norms": False, "precision": "float32", "title": "qat",
+}  # fmt: skip
+"""Where they are not those of `train`."""
 
 
 @dataclass(frozen=True)
@@ -92,21 +98,7 @@ def qat(
     gradients: Gradients = "float",
     alpha: float = 0.7,
     temperature: float = 1.0,
-    epochs: int,
-    batch: int = 128,
-    lr: float = 0.001,
-    momentum: float = 0.9,
-    weight_decay: float = 1e-4,
-    schedule: Schedule = "cosine",
-    warmup: float = 0.0,
-    label_smoothing: float = 0.0,
-    augment: Augment = "none",
-    evaluate: Literal["last", "every"] = "last",
-    seed: int = 0,
-    threads: int | None = None,
-    state: Path | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    progress: bool = True,
+    **training: Unpack[LoopOptions],
 ) -> QatResult:
     """Write an int8 version of an ONNX model, trained on `data` to lose less than rounding alone.
 
@@ -122,10 +114,7 @@ def qat(
     trained = train_quantized(
         planned.prepared, planned.placement, planned.plan, data, sparse=sparse_nodes(builder.plain),
         preprocess=preprocess, teacher=teacher, teacher_preprocess=teacher_preprocess, ranges=ranges,
-        gradients=gradients, alpha=alpha, temperature=temperature, epochs=epochs, batch=batch, lr=lr,
-        momentum=momentum, weight_decay=weight_decay, schedule=schedule, warmup=warmup,
-        label_smoothing=label_smoothing, augment=augment, evaluate=evaluate, seed=seed, threads=threads,
-        state=state, on_epoch=on_epoch, progress=progress,
+        gradients=gradients, alpha=alpha, temperature=temperature, **training,
     )  # fmt: skip
     file = builder.file(trained.prepared, trained.plan, f"{scheme}, trained with {ranges} ranges")
     audited = audit_for(target, file, trained.plan)
@@ -149,21 +138,7 @@ def train_quantized(
     gradients: Gradients = "float",
     alpha: float = 0.7,
     temperature: float = 1.0,
-    epochs: int,
-    batch: int = 128,
-    lr: float = 0.001,
-    momentum: float = 0.9,
-    weight_decay: float = 1e-4,
-    schedule: Schedule = "cosine",
-    warmup: float = 0.0,
-    label_smoothing: float = 0.0,
-    augment: Augment = "none",
-    evaluate: Literal["last", "every"] = "last",
-    seed: int = 0,
-    threads: int | None = None,
-    state: Path | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    progress: bool = True,
+    **training: Unpack[LoopOptions],
 ) -> Trained:
     """Train the prepared graph through the roundings of `plan`.
 
@@ -181,6 +156,8 @@ def train_quantized(
     PyTorch counterpart, and whatever `train` refuses.
     """
     _check(ranges, gradients, alpha, temperature)
+    options: TrainingOptions = {**DEFAULTS, **training}
+    label_smoothing, seed = options.pop("label_smoothing", 0.0), options.get("seed", 0)
     network = QuantizedGraph(prepared, placement, plan, ranges=ranges, gradients=gradients, seed=seed)
     objective: Objective = CrossEntropy(label_smoothing)
     if alpha > 0:
@@ -190,16 +167,12 @@ def train_quantized(
         if logits != answers:
             raise errors.training.unequal_logits(logits, answers)
         objective = Distillation(
-            frozen, theirs, "fixed", alpha, temperature, label_smoothing, 1.0, state_sha256(frozen)
-        )
+            Teacher("teacher", frozen, theirs, state_sha256(frozen)), TeacherShare("fixed", alpha=alpha), temperature,
+            label_smoothing,
+        )  # fmt: skip
     masks = network.zeros_of(sparse)
-    result = train(
-        network, data, preprocess=preprocess, epochs=epochs, batch=batch, lr=lr, momentum=momentum,
-        weight_decay=weight_decay, decay_norms=False, schedule=schedule, warmup=warmup, augment=augment,
-        precision="float32", evaluate=evaluate, seed=seed, threads=threads, objective=objective,
-        constraint=HeldZeros(network, masks) if masks else None, state=state, on_epoch=on_epoch, progress=progress,
-        title="qat",
-    )  # fmt: skip
+    options["constraint"] = HeldZeros(network, masks) if masks else None
+    result = train(network, data, preprocess=preprocess, objective=objective, **options)
     return Trained(network.to_ir(), network.plan(), result)
 
 
