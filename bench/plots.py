@@ -11,21 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from .records import Candidate, EpochPoint, Latency, Report
-from .svg import INK, MUTED, PAPER, WARN, drawing, figure, fragment, plain, series
+from .curves import curves, shares
+from .records import Candidate, Latency, Report
+from .svg import INK, MUTED, PAPER, WARN, Plot, drawing, figure, fragment, plain, series
 from .units import in_bytes, in_ms
 from .view import setting, settings
 
 LOG_SPAN = 8.0
 """Beyond this ratio of largest to smallest an axis is logarithmic."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    title: str
-    svg: str
-    note: str
-    """How to read it, one sentence."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +31,13 @@ class _Point:
 
 
 def plots(report: Report) -> dict[str, list[Plot]]:
-    """All plots that the report's measurements allow, by section: tradeoff, latency, curves."""
+    """All plots that the report's measurements allow, by section: tradeoff, latency, curves, shares."""
     with drawing():
         return {
             "tradeoff": _tradeoffs(report),
             "latency": _latencies(report),
-            "curves": _curves(report),
+            "curves": curves(report),
+            "shares": shares(report),
         }
 
 
@@ -272,56 +266,3 @@ def _round(value: float) -> float:
     """The largest of 1, 2, 5 x 10^n that is at most 0.8 of `value`."""
     decade = 10.0 ** math.floor(math.log10(0.8 * value))
     return max(step * decade for step in (1, 2, 5) if step * decade <= 0.8 * value)
-
-
-# --- learning curves ----------------------------------------------------------------------------------------
-
-
-def _curves(report: Report) -> list[Plot]:
-    trained = [(number, stage) for number, stage in enumerate(report.stages, start=1) if stage.epochs]
-    everything = [point for _, stage in trained for point in stage.epochs]
-    if not everything:
-        return []
-    floor = max(0.0, 100 * min(_accuracies(everything)) - 3)
-    return [_curve(stage.epochs, f"{number}. {stage.do}", f"plot-curve-{number}", floor) for number, stage in trained]
-
-
-def _accuracies(points: Sequence[EpochPoint]) -> list[float]:
-    return [share for point in points for share in (point.train_accuracy, point.test_accuracy) if share is not None]
-
-
-def _curve(points: Sequence[EpochPoint], title: str, name: str, floor: float) -> Plot:
-    drawn = figure(3.6, 3.2)
-    upper, lower = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    epochs = [point.epoch for point in points]
-    train = [100 * point.train_accuracy for point in points]
-    tested = [(p.epoch, 100 * p.test_accuracy) for p in points if p.test_accuracy is not None]
-    mark = "o" if len(points) == 1 else ""
-    upper.plot(epochs, train, color=MUTED, marker=mark, markersize=4)
-    style = "o" if len(tested) == 1 else "o-"
-    upper.plot([x for x, _ in tested], [y for _, y in tested], style, color=INK, markersize=4.5)
-    upper.set_ylim(floor, 101)
-    upper.set_ylabel("accuracy, %")
-    lower.plot(epochs, [point.loss for point in points], color=MUTED, marker=mark, markersize=4)
-    lower.set_ylabel("loss")
-    lower.set_xlabel("epoch")
-    lower.set_ylim(bottom=0) if min(point.loss for point in points) >= 0 else None
-    lower.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    lower.margins(x=0.03)
-    ends = [(train[-1], f"train {train[-1]:.1f}", MUTED)]
-    ends += [(tested[-1][1], f"test {tested[-1][1]:.1f}", INK)] if tested else []
-    _label_ends(upper, ends, 101 - floor)
-    note = f"{len(points)} epoch{'s' if len(points) > 1 else ''}, {points[-1].images_per_second:.0f} images/s."
-    return Plot(title, fragment(drawn, name, f"Learning curves of stage {title}"), note)
-
-
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], span: float) -> None:
-    """Labels to the right of the last epoch, pushed apart where lines end close together."""
-    placed = sorted(ends, key=lambda end: end[0])
-    height = -math.inf
-    for value, text, colour in placed:
-        height = max(value, height + 0.11 * span)
-        axes.annotate(
-            text, (1, height), xycoords=axes.get_yaxis_transform(), xytext=(4, 0),
-            textcoords="offset points", va="center", color=colour, fontsize=8, fontweight="bold",
-        )  # fmt: skip

@@ -6,11 +6,13 @@ Records are pydantic models so that a report read back from disk is checked as s
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 knew neither classes nor exits, and of an epoch neither its learning rate nor what the loss logged."""
 
 
 class Record(BaseModel):
@@ -40,6 +42,30 @@ class Accuracy(Record):
     high: float
     """Wilson 95 % interval of top1."""
     predictions_sha256: str | None = None
+
+
+class ClassAnswers(Record):
+    """What a candidate answers to the test images of one class: a row of its confusion matrix."""
+
+    name: str
+    total: int = Field(gt=0)
+    correct: int = Field(ge=0)
+    taken_for: dict[str, Annotated[int, Field(gt=0)]]
+    """Images by the other class that was answered, most frequent first."""
+    gained: int | None = Field(default=None, ge=0)
+    lost: int | None = Field(default=None, ge=0)
+    """Images of this class that only this candidate / only the reference classifies right."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> ClassAnswers:
+        wrong = sum(self.taken_for.values())
+        if self.correct + wrong != self.total or self.name in self.taken_for:
+            raise ValueError(
+                f'of the {self.total} images of "{self.name}", {self.correct} are right and {wrong} taken for others'
+            )
+        if (self.gained or 0) > self.correct or (self.lost or 0) > wrong:
+            raise ValueError(f'"{self.name}" gained or lost more images than it has right or wrong')
+        return self
 
 
 class Latency(Record):
@@ -134,6 +160,27 @@ class Candidate(Record):
     """Images only this candidate / only the reference classifies right, for the paired gate."""
     nodes: tuple[NodeOutcome, ...] = ()
     """Per operator int8 or float with the reason; empty for float candidates."""
+    exits: dict[str, Accuracy] = {}
+    """Of a file with early exits: how often each is right, by the name of its output, from the shallowest on."""
+    classes: tuple[ClassAnswers, ...] = ()
+    """Per class with test images, in the data set's order; empty where accuracy was not measured."""
+
+    @model_validator(mode="after")
+    def _classes_make_the_accuracy(self) -> Candidate:
+        if not self.classes:
+            return self
+        if len({entry.name for entry in self.classes}) != len(self.classes):
+            raise ValueError(f'"{self.name}" lists a class twice')
+        counted = sum(entry.correct for entry in self.classes), sum(entry.total for entry in self.classes)
+        if self.accuracy is None or counted != (self.accuracy.correct, self.accuracy.total):
+            raise ValueError(f'the classes of "{self.name}" do not add up to its accuracy')
+        changes = [(entry.gained, entry.lost) for entry in self.classes]
+        if (None, None) in changes:
+            return self
+        gained, lost = (sum(change[side] or 0 for change in changes) for side in (0, 1))
+        if (gained, lost) != (self.disagreement_gained, self.disagreement_lost):
+            raise ValueError(f'the classes of "{self.name}" do not add up to the images it gained and lost')
+        return self
 
 
 class LayerWidth(Record):
@@ -150,6 +197,10 @@ class EpochPoint(Record):
     train_accuracy: float
     test_accuracy: float | None
     images_per_second: float
+    lr: float | None = None
+    """Learning rate in the middle of the epoch; None where it was not recorded."""
+    logged: dict[str, float] = {}
+    """Means over the epoch of what its loss is made of, such as the teacher's share."""
 
 
 class StageRecord(Record):
@@ -211,6 +262,14 @@ class Report(Record):
         if self.reference not in by_name:
             raise ValueError(f'the reference "{self.reference}" is not among the candidates')
         dense = by_name[self.reference].accuracy
+        rows = {
+            candidate.name: [(entry.name, entry.total) for entry in candidate.classes]
+            for candidate in self.candidates
+            if candidate.classes
+        }
+        for name, row in rows.items():
+            if row != next(iter(rows.values())):
+                raise ValueError(f'the classes of "{name}" are not those of "{next(iter(rows))}"')
         for candidate in self.candidates:
             mine = candidate.accuracy
             gained, lost = candidate.disagreement_gained, candidate.disagreement_lost

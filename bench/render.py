@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from . import units, view
+from .class_table import class_rows, confusions
 from .paired import accuracy_change
 from .plots import plots
 from .records import LayerWidth, Report
@@ -17,6 +18,8 @@ from .svg import SERIES, variables
 from .toml_text import to_toml
 
 TEMPLATES = Path(__file__).parent / "templates"
+MOST_CLASSES = 20
+"""Classes shown at once; the HTML page folds the others away, and the Markdown leaves them out."""
 
 
 def render_html(report: Report) -> str:
@@ -45,14 +48,24 @@ def _environment(html: bool) -> Environment:
         count=units.in_count,
         ms=units.in_ms,
         plain=_plain_value,
+        percent=units.in_percent,
+        points=lambda points, total: units.in_points(points, units.percent_decimals(total)),
     )
     return environment
 
 
 def _context(report: Report) -> dict[str, object]:
     subject, reference = view.subject_of(report), view.reference_of(report)
+    classes = class_rows(report)
     return {
         "report": report,
+        "classes": classes,
+        "compared": any(row.reference for row in classes),
+        "confusions": confusions(report),
+        "exits": view.exits(report),
+        "most_classes": MOST_CLASSES,
+        "between": lambda low, high, total: view.between(low, high, units.percent_decimals(total)),
+        "between_points": _between_points,
         "rows": view.rows(report),
         "subject": subject,
         "reference": reference,
@@ -143,9 +156,18 @@ def _scales(report: Report) -> dict[str, tuple[float, float]]:
     """Common scales of the small interval drawings in the table."""
     shares = [(c.accuracy.low, c.accuracy.high) for c in report.candidates if c.accuracy]
     ratios = [r.ratio_high for c in report.candidates for r in c.latency]
-    low, high = min((low for low, _ in shares), default=0.0), max((high for _, high in shares), default=1.0)
+    recalls = [recall for row in class_rows(report) for recall in (row.recall, row.reference) if recall]
+    return {
+        "top1": _scale(shares),
+        "recall": _scale([(recall.low, recall.high) for recall in recalls]),
+        "ratio": (0.0, 1.06 * max(ratios, default=1.0)),
+    }
+
+
+def _scale(intervals: list[tuple[float, float]]) -> tuple[float, float]:
+    low, high = min((low for low, _ in intervals), default=0.0), max((high for _, high in intervals), default=1.0)
     pad = 0.08 * (high - low)
-    return {"top1": (low - pad, high + pad), "ratio": (0.0, 1.06 * max(ratios, default=1.0))}
+    return low - pad, high + pad
 
 
 def _width_bar(width: LayerWidth, widths: tuple[LayerWidth, ...]) -> tuple[float, float]:
@@ -155,6 +177,11 @@ def _width_bar(width: LayerWidth, widths: tuple[LayerWidth, ...]) -> tuple[float
 
 
 # --- texts --------------------------------------------------------------------------------------------------
+
+
+def _between_points(low: float, high: float, total: int) -> str:
+    decimals = units.percent_decimals(total)
+    return f"{units.signed(low, decimals)} to {units.signed(high, decimals)}"
 
 
 def _typeset(text: str) -> str:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from .. import errors
 from ..files import sha256_file, write_atomic
-from .records import SCHEMA_VERSION, Report
+from .records import READABLE_VERSIONS, SCHEMA_VERSION, Report
 
 JSON_NAME, MARKDOWN_NAME, HTML_NAME = "report.json", "report.md", "report.html"
 
@@ -63,12 +63,13 @@ def read_report(path: Path) -> Report:
         raise errors.reports.invalid_report(path, f"it is not valid JSON ({reason})") from reason
     if not isinstance(document, dict) or "schema_version" not in document:
         raise errors.reports.invalid_report(path, "it is not a report: it has no schema_version")
-    if document["schema_version"] != SCHEMA_VERSION:
-        raise errors.reports.other_schema(path, document["schema_version"], SCHEMA_VERSION)
+    if document["schema_version"] not in READABLE_VERSIONS:
+        raise errors.reports.other_schema(path, document["schema_version"], READABLE_VERSIONS)
     try:
-        return Report.model_validate_json(text, strict=True)
+        found = Report.model_validate_json(text, strict=True)
     except ValidationError as reason:
         raise errors.reports.invalid_report(path, _first_problem(reason)) from reason
+    return found.model_copy(update={"schema_version": SCHEMA_VERSION})
 
 
 def _no_constant(name: str) -> float:

@@ -14,6 +14,7 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -73,6 +74,14 @@ STYLE: dict[str, object] = {
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
 }
+
+
+@dataclass(frozen=True)
+class Plot:
+    title: str
+    svg: str
+    note: str
+    """How to read it, one sentence."""
 
 
 def series(index: int) -> str:

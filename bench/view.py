@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..models.exitnames import MAIN
 from .paired import Change, accuracy_change
-from .records import Candidate, GateVerdict, LayerWidth, NodeOutcome, Report
+from .records import Accuracy, Candidate, GateVerdict, LayerWidth, NodeOutcome, Report
 from .units import (
     in_bytes,
     in_count,
@@ -179,6 +180,16 @@ def warnings(report: Report) -> list[str]:
                 where = setting(record.runtime, record.threads, record.batch)
                 found.append(f"Latency of {candidate.name} ({where}): {'; '.join(record.unstable)}.")
     return found
+
+
+def exits(report: Report) -> list[tuple[str, str, Accuracy]]:
+    """Candidate, output and accuracy of early exits, the candidate's own answer last; empty where there are none."""
+    return [
+        (candidate.name, output, found)
+        for candidate in report.candidates
+        if candidate.exits and candidate.accuracy
+        for output, found in {**candidate.exits, MAIN: candidate.accuracy}.items()
+    ]
 
 
 # --- per-layer facts ----------------------------------------------------------------------------------------

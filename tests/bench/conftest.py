@@ -14,6 +14,7 @@ import pytest
 from edgelathe.bench.records import (
     Accuracy,
     Candidate,
+    ClassAnswers,
     Environment,
     EpochPoint,
     GraphFacts,
@@ -104,6 +105,24 @@ def make_candidate(name: str, **changed: object) -> Candidate:
     return Candidate.model_validate(values | changed)
 
 
+def make_classes(
+    wrong: dict[str, dict[str, int]], gained: dict[str, int] | None = None, lost: dict[str, int] | None = None
+) -> tuple[ClassAnswers, ...]:
+    """Ten digits of 36 images each, some taken for others; with gains and losses where either is given."""
+    compared = gained is not None or lost is not None
+    return tuple(
+        ClassAnswers(
+            name=digit,
+            total=36,
+            correct=36 - sum(wrong.get(digit, {}).values()),
+            taken_for=wrong.get(digit, {}),
+            gained=(gained or {}).get(digit, 0) if compared else None,
+            lost=(lost or {}).get(digit, 0) if compared else None,
+        )
+        for digit in "0123456789"
+    )
+
+
 def make_environment(cpu: str = "Toy CPU 3000") -> Environment:
     return Environment(
         cpu=cpu,
@@ -150,7 +169,14 @@ def _nodes() -> tuple[NodeOutcome, ...]:
     return tuple(nodes)
 
 
-def _epochs(count: int, start: float, tested: float) -> tuple[EpochPoint, ...]:
+def _logged(done: float) -> dict[str, float]:
+    """Shares of a teacher that are trusted more and more, between the usual limits; both parts of the loss."""
+    mean = 0.4 + 0.2 * done
+    shares = {"share_mean": mean, "share_min": 0.1, "share_max": 0.9, "share_q1": mean - 0.12, "share_q3": mean + 0.09}
+    return shares | {"teacher": 1.3 - done, "labels": 0.4 - 0.3 * done}
+
+
+def _epochs(count: int, start: float, tested: float, taught: bool = False) -> tuple[EpochPoint, ...]:
     points = []
     for epoch in range(1, count + 1):
         done = 1 - math.exp(-4 * epoch / count)
@@ -161,6 +187,8 @@ def _epochs(count: int, start: float, tested: float) -> tuple[EpochPoint, ...]:
                 train_accuracy=start + (0.99 - start) * done,
                 test_accuracy=tested if epoch == count else None,
                 images_per_second=5200.0,
+                lr=0.05 * (1 + math.cos(math.pi * (epoch - 0.5) / count)),
+                logged=_logged(done) if taught else {},
             )
         )
     return tuple(points)
@@ -188,7 +216,7 @@ def _stages() -> tuple[StageRecord, ...]:
             {"criterion": "fpgm", "keep_macs": 0.5},
             widths=_widths(),
         ),
-        stage(3, "distill", "Recovered to 97.8 % in 8 epochs.", kd, epochs=_epochs(8, 0.62, 0.9778)),
+        stage(3, "distill", "Recovered to 97.8 % in 8 epochs.", kd, epochs=_epochs(8, 0.62, 0.9778, True)),
         stage(4, "quantize", "48 of 53 operators in int8.", {"target": "x86-vnni", "method": "mse"}),
     )
 
@@ -200,6 +228,7 @@ def report() -> Report:
         "float-dense",
         file="export/float-dense.onnx",
         accuracy=make_accuracy(354),
+        classes=make_classes({"1": {"8": 1}, "3": {"5": 1}, "8": {"1": 2, "3": 1}, "9": {"4": 1}}),
         latency=(make_latency(0.412, 1.0),),
         memory=(make_memory(91_000_000),),
     )
@@ -215,6 +244,11 @@ def report() -> Report:
             activation_peak=48_000,
         ),
         accuracy=make_accuracy(352),
+        classes=make_classes(
+            {"1": {"8": 1}, "3": {"5": 2}, "8": {"1": 3}, "9": {"4": 2}},
+            gained={"8": 2},
+            lost={"3": 1, "8": 2, "9": 1},
+        ),
         latency=(make_latency(0.247, 0.6),),
         memory=(make_memory(90_400_000),),
         agreement=make_accuracy(355),
@@ -234,6 +268,11 @@ def report() -> Report:
             int8_macs=6_003_000,
         ),
         accuracy=make_accuracy(352),
+        classes=make_classes(
+            {"1": {"8": 1}, "3": {"5": 1}, "8": {"1": 3, "3": 1}, "9": {"4": 2}},
+            gained={"1": 1, "8": 2},
+            lost={"1": 1, "8": 3, "9": 1},
+        ),
         latency=(make_latency(0.156, 0.38),),
         memory=(make_memory(88_200_000),),
         agreement=make_accuracy(354),
@@ -278,9 +317,12 @@ def bare_report() -> Report:
 
 @pytest.fixture(scope="session")
 def edited(report: Report) -> Callable[..., Report]:
-    """edited(name, field=value, ...): the report with fields of one candidate changed."""
+    """edited(name, field=value, ...): the report with fields of one candidate changed; a candidate of another accuracy
+    is not counted class by class."""
 
     def edit(name: str, **changed: object) -> Report:
+        if changed.keys() & {"accuracy", "disagreement_gained", "disagreement_lost"}:
+            changed = {"classes": (), **changed}
         candidates = tuple(
             Candidate.model_validate(entry.model_dump() | changed) if entry.name == name else entry
             for entry in report.candidates

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgelathe.bench.accuracy import accuracy, agreement, paired, predict, predict_logits
+from edgelathe.bench.accuracy import accuracy, agreement, paired, predict, predict_logits, predict_outputs
 from edgelathe.errors import EdgeLatheError
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>\n'
@@ -136,3 +136,14 @@ def test_mobilenet_v1_on_real_images(test_data: Path) -> None:
         batch=4,
     )
     assert accuracy(predictions, np.array([index for _, index in labelled])).correct >= 5
+
+
+def test_early_exits_answer_by_the_name_of_their_output(save_text: Callable[[str], Path]) -> None:
+    """An exit that finds the darkest channel, and an output that is none."""
+    body = "{ y = Flatten(x) exit_a = Neg(y) aux = Neg(y) }"
+    path = save_text(HEAD + "g (float[4,3,1,1] x) => (float[4,3] y, float[4,3] aux, float[4,3] exit_a) " + body)
+    x = images(10)
+    found = predict_outputs(path, x, scale)
+    assert list(found) == ["y", "exit_a"]
+    assert found["y"].tolist() == predict(path, x, scale).tolist() == np.argmax(x.reshape(10, 3), axis=1).tolist()
+    assert found["exit_a"].tolist() == np.argmin(x.reshape(10, 3), axis=1).tolist()

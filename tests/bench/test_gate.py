@@ -97,7 +97,8 @@ class TestStatistics:
         # 910/1000 and a loss of 5 in 1000 are not exact in binary; the budgets written the same way must hold.
         dense = edited("float-dense", accuracy=accuracy(915, 1000, 0.89, 0.93), disagreement_gained=None)
         stripped = [
-            entry.model_dump() | {"disagreement_gained": None, "disagreement_lost": None} for entry in dense.candidates
+            entry.model_dump() | {"disagreement_gained": None, "disagreement_lost": None, "classes": ()}
+            for entry in dense.candidates
         ]
         stripped[2]["accuracy"] = accuracy(910, 1000, 0.89, 0.93).model_dump()
         exact = Report.model_validate(dense.model_dump() | {"candidates": stripped})

@@ -122,9 +122,9 @@ class TestBadReports:
         ("content", "why"),
         [
             ("", "it is not valid JSON"),
-            ('{"schema_version": 1', "it is not valid JSON"),
+            ('{"schema_version": 2', "it is not valid JSON"),
             ("[" * 100_000, "it is not valid JSON"),
-            ('{"schema_version": 1, "name": NaN}', "NaN is not a number"),
+            ('{"schema_version": 2, "name": NaN}', "NaN is not a number"),
             (b"\xff\xfe\x00", "it is not a text file"),
             ("[]", "it has no schema_version"),
             ("{}", "it has no schema_version"),
@@ -133,13 +133,28 @@ class TestBadReports:
     def test_not_a_report(self, tmp_path: Path, content: str | bytes, why: str) -> None:
         assert why in self.refused(tmp_path, content)
 
-    @pytest.mark.parametrize(("version", "age"), [(2, "a newer"), (0, "another"), ("1", "another")])
+    @pytest.mark.parametrize(("version", "age"), [(3, "a newer"), (0, "another"), ("1", "another")])
     def test_other_schema(self, tmp_path: Path, report: Report, version: object, age: str) -> None:
         message = self.refused(tmp_path, self.edited(report, lambda d: d.update(schema_version=version)))
         assert message == (
             f"Cannot read the report R: it has schema version {version!r} of {age} EdgeLathe and this one reads "
-            "version 1; read it with the version that wrote it, or run again."
+            "versions 1 and 2; read it with the version that wrote it, or run again."
         )
+
+    def test_the_version_before_is_read_and_becomes_this_one(self, tmp_path: Path, report: Report) -> None:
+        document = json.loads(to_json(report)) | {"schema_version": 1}
+        for candidate in document["candidates"]:
+            del candidate["classes"]
+        for stage in document["stages"]:
+            for epoch in stage["epochs"]:
+                del epoch["lr"], epoch["logged"]
+        (tmp_path / "report.json").write_text(json.dumps(document))
+        old = read_report(tmp_path)
+        assert old.schema_version == records.SCHEMA_VERSION == 2
+        assert [candidate.classes for candidate in old.candidates] == [(), (), ()]
+        assert (old.stages[2].epochs[0].lr, old.stages[2].epochs[0].logged) == (None, {})
+        assert [candidate.accuracy for candidate in old.candidates] == [c.accuracy for c in report.candidates]
+        assert 'id="classes"' not in render_html(old)
 
     def test_unknown_field(self, tmp_path: Path, report: Report) -> None:
         text = self.edited(report, lambda d: d["candidates"][0].update(speed=3))  # type: ignore[index]
@@ -167,9 +182,38 @@ class TestBadReports:
             (lambda d: d.update(reference="x"), 'the reference "x" is not among the candidates'),
             (lambda d: d["candidates"].append(d["candidates"][0]), "two candidates have the same name"),
             (
-                lambda d: d["candidates"][2].update(disagreement_gained=9),
+                lambda d: d["candidates"][2].update(disagreement_gained=9, classes=[]),
                 '"int8-pruned" gained 9 and lost 5 images against the reference, but classifies 352 right where '
                 "the reference does 354",
+            ),
+            (
+                lambda d: d["candidates"][2].update(disagreement_gained=9),
+                'the classes of "int8-pruned" do not add up to the images it gained and lost',
+            ),
+            (
+                lambda d: d["candidates"][0]["classes"].pop(),
+                'the classes of "float-dense" do not add up to its accuracy',
+            ),
+            (
+                lambda d: d["candidates"][0]["classes"][0].update(correct=35),
+                'of the 36 images of "0", 35 are right and 0 taken for others',
+            ),
+            (
+                lambda d: d["candidates"][0]["classes"][0].update(correct=35, taken_for={"0": 1}),
+                'of the 36 images of "0", 35 are right and 1 taken for others',
+            ),
+            (
+                lambda d: d["candidates"][2]["classes"][0].update(lost=1),
+                '"0" gained or lost more images than it has right or wrong',
+            ),
+            (lambda d: d["candidates"][0]["classes"][1].update(name="0"), '"float-dense" lists a class twice'),
+            (
+                lambda d: d["candidates"][2]["classes"][0].update(name="zero"),
+                'the classes of "int8-pruned" are not those of "float-dense"',
+            ),
+            (
+                lambda d: d["candidates"][0]["classes"][1]["taken_for"].update({"8": 0}),
+                "candidates.0.classes.1.taken_for.8: input should be greater than 0",
             ),
         ],
     )
@@ -217,6 +261,9 @@ class TestHtml:
             "no int8 kernel reads this operator's output in this runtime",
             "int8: 47 of 52 operators",
             "Removed 51 % of the MACs",
+            "int8-pruned most often takes 8 for 1: 3 of 36 images, float-dense 2.",
+            "The teacher's share in the loss",
+            "weighting = confidence. Line: mean over images",
             "Toy CPU 3000",
             "avx2, avx512_vnni",
             "2" * 64,
@@ -224,7 +271,7 @@ class TestHtml:
             "ab" * 32,
         ):
             assert words in said, words
-        assert text.count('class="plot"') == 6
+        assert text.count('class="plot"') == 7
         assert text.count("<li title=") == 32 + 47 and text.count('<li class="float"') == 5
 
     def test_figures_are_typeset(self, text: str, page: Page) -> None:
@@ -240,6 +287,9 @@ class TestHtml:
         document["candidates"][2]["latency"][0]["unstable"] = [EVIL]
         document["candidates"][2].update(file=EVIL)
         document["gate"]["checks"][0].update(measured=EVIL, reason=EVIL)
+        for candidate in document["candidates"]:
+            candidate["classes"][8].update(name=EVIL, taken_for={EVIL + "2": 36 - candidate["classes"][8]["correct"]})
+        document["stages"][2]["settings"]["weighting"] = EVIL
         document["environment"].update(cpu=EVIL, isa=[EVIL], versions={EVIL: EVIL})
         document["data"] = {"name": EVIL, EVIL: [EVIL]}
         document["recipe"] = {EVIL: EVIL}
@@ -253,6 +303,20 @@ class TestHtml:
         assert Page(text).open == []
         sections = re.findall(r'<section id="(\w+)"', text)
         assert sections == ["candidates", "provenance"]
+
+    def test_early_exits_are_listed_with_the_networks_own_answer(self, report: Report, edited: Edit) -> None:
+        accuracy = report.candidates[0].accuracy
+        assert accuracy is not None
+        worse = accuracy.model_copy(update={"correct": 90, "top1": 0.25, "low": 0.208, "high": 0.297})
+        shown = edited("float-dense", exits={"exit_layer1": worse})
+        page = render_html(shown)
+        assert Page(page).open == []
+        assert re.findall(r'<section id="exits"', page)
+        lines = render_markdown(shown).splitlines()
+        table = [line for line in lines[lines.index("## Early exits") :] if line.startswith("| float-dense ")][:2]
+        assert table[0] == "| float-dense | exit\\_layer1 | 25.0 % | 20.8\N{EN DASH}29.7 |"
+        assert table[1].startswith("| float-dense | logits | ")
+        assert "Early exits" not in render_markdown(report)
 
     def test_a_float_operator_without_a_reason(self, bare_report: Report) -> None:
         nodes = (records.NodeOutcome(name="n", op="", outcome="float", reason=""),)
@@ -272,6 +336,33 @@ class TestMarkdown:
         assert "**Gate failed**: int8-pruned breaks 1 of 3 budgets (latency)." in lines
         assert "- 16 left alone because " in text and "15 of 32 layers were narrowed." in text
         assert "\n\n\n" not in text
+
+    def test_classes_are_a_table_worst_first(self, judged: Report) -> None:
+        lines = render_markdown(judged).splitlines()
+        first = lines.index("## Class by class")
+        table = [line for line in lines[first:] if line.startswith("| ")][:11]
+        assert table[0] == "| class | images | recall of int8-pruned | of float-dense | change | most often taken for |"
+        assert table[1] == (
+            "| 8 | 36 | 88.9 % (74.7\N{EN DASH}95.6) | 91.7 % (78.2\N{EN DASH}97.1) | -2.8 pt (-17.6 to +11.6) "
+            "| 1 (3, reference 2) |"
+        )
+        assert [line.split(" | ")[0] for line in table[1:]] == [f"| {digit}" for digit in "8913024567"]
+        assert all(line.count(" | ") == 5 for line in table)
+
+    def test_many_classes_are_folded(self, report: Report) -> None:
+        entry = report.candidates[0].classes[0]
+        classes = tuple(entry.model_copy(update={"name": f"class {number}"}) for number in range(25))
+        accuracy = report.candidates[0].accuracy
+        assert accuracy is not None
+        every = accuracy.model_copy(update={"correct": 900, "total": 900})
+        alone = report.candidates[0].model_copy(update={"classes": classes, "accuracy": every})
+        lone = report.model_copy(update={"candidates": (alone,)})
+        text = render_markdown(lone)
+        assert "| class | images | recall of float-dense | most often taken for |" in text
+        assert "| class 19 | 36 | 100.0 % (90.4\N{EN DASH}100.0) | - |" in text and "class 20" not in text
+        assert "the other 5 classes are in report.html" in text
+        page = render_html(lone)
+        assert "The other 5 classes" in page and page.count('<td class="name">class ') == 25
 
     def test_names_cannot_break_out_of_a_cell(self, judged: Report) -> None:
         candidate = judged.candidates[1].model_copy(update={"name": "a|b\n# c <i> [x](y) `z`"})
