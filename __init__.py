@@ -15,6 +15,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .bench.records import Report
     from .compress.distill.distill import distill
+    from .compress.distill.self_distill import self_distill
+    from .compress.distill.several import distill_several
     from .compress.prune.allocate import plan_from_sensitivity
     from .compress.prune.channels import prune_channels
     from .compress.prune.sensitivity import scan_sensitivity
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Report": ".bench.records",
     "distill": ".compress.distill.distill",
+    "self_distill": ".compress.distill.self_distill",
+    "distill_several": ".compress.distill.several",
     "plan_from_sensitivity": ".compress.prune.allocate",
     "prune_channels": ".compress.prune.channels",
     "scan_sensitivity": ".compress.prune.sensitivity",
@@ -112,6 +116,7 @@ __all__ = [
     "benchmark",
     "build",
     "distill",
+    "distill_several",
     "doctor",
     "drop_squeeze_excite",
     "explain",
@@ -138,6 +143,7 @@ __all__ = [
     "run",
     "save_network",
     "scan_sensitivity",
+    "self_distill",
     "sparse_support",
     "sparsify",
     "sparsify_gradually",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import errors
-from .bench.accuracy import accuracy, agreement, paired, predict
+from .bench.accuracy import accuracy, agreement, paired, predict_outputs
 from .bench.child import choose_cores
+from .bench.classes import class_answers
 from .bench.graph import inspect_graph
 from .bench.latency import Progress, measure_latency
 from .bench.memory import measure_memory
@@ -41,6 +42,7 @@ def measure(
     bench: BenchSection,
     *,
     images: Split | None,
+    classes: Sequence[str] = (),
     root: Path,
     seed: int,
     say: Callable[[str], None],
@@ -48,17 +50,20 @@ def measure(
 ) -> tuple[Candidate, ...]:
     """One record per file, in order; the first is the reference. `images` None leaves accuracy out.
 
+    classes -- names of the labels of `images`; without them answers are not counted class by class.
+
     Raises EdgeLatheError for files that a runtime refuses and for runtimes that are not installed.
     """
     check(bench)
     facts = {file.name: inspect_graph(file.path) for file in files}
-    predictions = {}
+    predictions, exits = {}, {}
     if images is not None:
         for file in files:
             _check_shape(file.path, facts[file.name], images)
         for file in files:
             say(f"Accuracy of {file.name}")
-            predictions[file.name] = predict(file.path, images.x, file.preprocess)
+            (_, predictions[file.name]), *others = predict_outputs(file.path, images.x, file.preprocess).items()
+            exits[file.name] = dict(others)
     latency = _latency({file.name: file.path for file in files}, bench, seed, say, on_round)
     memory: dict[str, list[Memory]] = {file.name: [] for file in files}
     for runtime in bench.runtimes if bench.memory else ():
@@ -73,10 +78,13 @@ def measure(
         judged: dict[str, object] = {}
         if images is not None:
             judged["accuracy"] = accuracy(predictions[file.name], images.y)
+            judged["exits"] = {name: accuracy(answers, images.y) for name, answers in exits[file.name].items()}
             if file.name != first:
                 judged["agreement"] = agreement(predictions[file.name], predictions[first])
                 gained, lost = paired(predictions[file.name], predictions[first], images.y)
                 judged |= {"disagreement_gained": gained, "disagreement_lost": lost}
+            compared = predictions[first] if file.name != first else None
+            judged["classes"] = class_answers(predictions[file.name], images.y, classes, compared)
         records.append(
             Candidate.model_validate(
                 {

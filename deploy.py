@@ -67,19 +67,28 @@ def export_networks(
             data_fingerprint=data.fingerprint,
         )
         export_onnx(
-            network.model,
+            network.deployed,
             network.example(data, 1),
             path,
             opset=section.opset,
             dynamic_batch=section.dynamic_batch,
             metadata=metadata,
         )
-        reference, inputs = torch_reference(network.model), network.preprocess(inputs_seen)
-        parity = check_parity(reference, path, inputs, batches=batches, tolerance=section.tolerance)
-        if not parity.passed:
-            raise errors.runs.export_differs(path.name, parity.reason)
-        write_vectors(path.with_suffix(".vectors.npz"), inputs[:VECTORS], reference(inputs[:VECTORS]))
-        facts[name] = {"relative_difference": parity.relative, "batches": list(batches)}
+        inputs, differences, vectors = network.preprocess(inputs_seen), [], {}
+        for number, output in enumerate(network.outputs):
+            reference = torch_reference(network.deployed, output=number)
+            parity = check_parity(reference, path, inputs, batches=batches, tolerance=section.tolerance, output=number)
+            if not parity.passed:
+                which = f"{path.name}, output {output}" if number else path.name
+                raise errors.runs.export_differs(which, parity.reason)
+            differences.append(parity.relative)
+            vectors[output] = reference(inputs[:VECTORS])
+        main, *exits = network.outputs
+        others = {name: vectors[name] for name in exits}
+        write_vectors(path.with_suffix(".vectors.npz"), inputs[:VECTORS], vectors[main], others)
+        facts[name] = {"relative_difference": max(differences), "batches": list(batches)}
+        if exits:
+            facts[name]["outputs"] = dict(zip(network.outputs, differences, strict=True))
         if network.masks:
             facts[name]["sparse"] = sparse_facts(path)
     worst = max(fact["relative_difference"] for fact in facts.values())
@@ -247,8 +256,8 @@ def inputs_line(model: ModelSection, preprocess: Preprocess) -> str:
     mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (preprocess.mean, preprocess.std))
     line = f"inputs: (pixel / 255 - mean) / std with mean {mean} and std {std}"
     known = model.mean is not None and model.std is not None
-    if model.is_onnx and not known:
-        stored = read_metadata(model.source)
+    if model.file is not None and not known:
+        stored = read_metadata(model.file)
         known = stored.mean is not None and stored.std is not None
     if known or not (model.is_onnx or model.weights):
         return line

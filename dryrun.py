@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ from .pipeline import begin
 from .recipe import Recipe
 from .recipe_stages import (
     SEARCH_KEYS,
-    Distill,
     DropSqueezeExcite,
     FileStage,
     OpenShortcuts,
@@ -36,11 +36,12 @@ from .recipe_stages import (
     Qat,
     Quantize,
     ReplaceActivations,
+    SelfDistill,
     SparsifyGradually,
     SparsityKeys,
     Stage,
     StoreWeights,
-    Train,
+    TrainingKeys,
     expanded,
     stage_keys,
 )
@@ -110,16 +111,20 @@ def plan(recipe: Recipe) -> Plan:
 
 
 def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], list[PruningPlan], Preprocess]:
+    from .compress.distill.exits import plan_exits
     from .compress.prune.macs import count_macs
     from .compress.sparsify.sparsify import plan_sparsity
     from .compress.surgery.drop_squeeze_excite import drop_squeeze_excite
     from .compress.surgery.open_shortcuts import open_shortcuts
     from .compress.surgery.replace_activations import replace_activations
     from .export.to_onnx import export_onnx
+    from .models.exits import Exits
     from .networks import load_source
     from .stages import prune
+    from .teachersource import check_taught
 
     whole = network = load_source(recipe.model, data, recipe.seed)
+    check_taught(recipe, network, data)
     example = network.example(data)
     macs, parameters = count_macs(network.model, example)
     steps = [Step(what=f"load {recipe.model.source}", parameters=parameters, macs=macs)]
@@ -146,12 +151,17 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], lis
             macs, parameters = count_macs(opened, example)
         if isinstance(stage, SparsityKeys):
             plan_sparsity(network.model, example, **_sparsity_keys(stage))
-        if isinstance(stage, Train | Distill | SparsifyGradually | Qat) and data.train is None:
+        if isinstance(stage, SelfDistill):
+            found = plan_exits(network.model, example, stage.exits)
+            network = replace(network, exits=Exits(found.exits) if stage.keep_exits else None)
+        elif not isinstance(stage, FileStage):
+            network = replace(network, exits=None)
+        if isinstance(stage, TrainingKeys | Qat) and data.train is None:
             raise errors.training.no_training_images(data.name, stage.do)
         if not isinstance(stage, FileStage):
             steps.append(Step(what=_describe(stage), parameters=parameters, macs=macs))
     path = folder / "float.onnx"
-    export_onnx(_stirred(network.model), network.example(data, 1), path, opset=recipe.export.opset)
+    export_onnx(_stirred(network.deployed), network.example(data, 1), path, opset=recipe.export.opset)
     steps.append(_file_step("export to ONNX", path))
     steps += _quantize_steps(recipe, data, path, folder, network.preprocess)
     return steps, cuts, network.preprocess
@@ -251,6 +261,6 @@ def _describe(stage: Stage) -> str:
         return f"store-weights as {stage.format}"
     if isinstance(stage, Qat):
         return f"qat for {stage.target}, {stage.epochs} epoch{'s' * (stage.epochs > 1)}"
-    if isinstance(stage, Train | Distill):
+    if isinstance(stage, TrainingKeys):
         return f"{stage.do} for {stage.epochs} epoch{'s' * (stage.epochs > 1)}"
     return f"quantize for {stage.target}, {stage.method} ranges"

@@ -16,6 +16,9 @@ from .compress.sparsify.masks import FILE as MASKS
 from .compress.sparsify.masks import check_zeros, follow, load_masks, save_masks
 from .data import Dataset, Preprocess, normalisation
 from .files import sha256_bytes, sha256_file
+from .models.exitnames import MAIN, exit_names
+from .models.exits import FILE as EXITS
+from .models.exits import Exits, NetworkWithExits, load_exits, save_exits
 from .models.structure import STRUCTURE, TENSORS, NetworkSpec, load_network, save_network
 from .models.weights import load_weights
 from .models.zoo import build
@@ -34,13 +37,33 @@ class Network:
     """Hash of what the network was made from: its source, arguments, seed or weights, and code of users."""
     masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """By parameter name, which weights are not held at zero (compress/sparsify/masks.py); empty for dense networks."""
+    exits: Exits | None = None
+    """Early exits that are deployed with it."""
+
+    @property
+    def deployed(self) -> nn.Module:
+        """What is exported: the network, with its exits where it has some."""
+        return self.model if self.exits is None else NetworkWithExits(self.model, self.exits)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs of the exported file, the network's own answer first."""
+        return (MAIN, *exit_names(self.exits.layers if self.exits is not None else ()))
 
     def copy(self) -> nn.Module:
         return copy.deepcopy(self.model)
 
-    def becomes(self, model: nn.Module, origin: str, masks: Mapping[str, torch.Tensor] | None = None) -> Network:
-        """Without new `masks`, those that it has stay with what is left of their weights."""
-        return replace(self, model=model, origin=origin, masks=follow(self.masks, model) if masks is None else masks)
+    def becomes(
+        self,
+        model: nn.Module,
+        origin: str,
+        masks: Mapping[str, torch.Tensor] | None = None,
+        exits: Exits | None = None,
+    ) -> Network:
+        """Without new `masks`, those that it has stay with what is left of their weights; `exits` that it has read
+        another network, and do not stay."""
+        masks = follow(self.masks, model) if masks is None else masks
+        return replace(self, model=model, origin=origin, masks=masks, exits=exits)
 
     def example(self, data: Dataset, count: int = 2) -> torch.Tensor:
         """float32 [count, C, H, W] of the first test images."""
@@ -58,11 +81,12 @@ def load_source(section: ModelSection, data: Dataset, seed: int) -> Network:
     spec = NetworkSpec(section.source, arguments)
     parts = [section.source, repr(sorted(arguments.items())), str(seed)]
     masks: dict[str, torch.Tensor] = {}
+    exits = None
     if section.weights is not None and section.weights.is_dir():
         folder = saved_in(section.weights)
         model = load_network(folder, build=lambda saved: _build_again(saved, spec, folder))
-        masks = _masks_in(folder, model)
-        parts[2] = " ".join(sha256_file(folder / name) for name in (STRUCTURE, TENSORS))
+        masks, exits = _masks_in(folder, model), _exits_in(folder, model)
+        parts[2] = " ".join(sha256_file(folder / name) for name in (STRUCTURE, TENSORS, *([EXITS] if exits else [])))
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -74,7 +98,7 @@ def load_source(section: ModelSection, data: Dataset, seed: int) -> Network:
         hashes = [f"{file.name} {sha256_file(file)}" for file in loaded_files(section.source)]
         parts[0] = " ".join([section.source.rpartition(":")[2], *hashes])
     preprocess = normalisation(channels, section.mean or data.preprocess.mean, section.std or data.preprocess.std)
-    return Network(model.eval(), spec, preprocess, sha256_bytes("\n".join(parts).encode()), masks)
+    return Network(model.eval(), spec, preprocess, sha256_bytes("\n".join(parts).encode()), masks, exits)
 
 
 def saved_in(folder: Path) -> Path:
@@ -103,12 +127,20 @@ def store(network: Network, folder: Path) -> None:
     save_network(network.model, network.spec, folder / FOLDER)
     if network.masks:
         save_masks(network.masks, folder / FOLDER / MASKS)
+    if network.exits is not None:
+        save_exits(network.exits, folder / FOLDER / EXITS)
 
 
 def restore(network: Network, folder: Path, origin: str) -> Network:
     """What `store` kept in `folder`, as the successor of `network`."""
     model = load_network(folder / FOLDER, build=lambda _: build(network.spec.source, **network.spec.arguments))
-    return network.becomes(model.eval(), origin, _masks_in(folder / FOLDER, model))
+    folder /= FOLDER
+    return network.becomes(model.eval(), origin, _masks_in(folder, model), _exits_in(folder, model))
+
+
+def _exits_in(folder: Path, model: nn.Module) -> Exits | None:
+    """The exits beside a saved network, if it has some. Raises EdgeLatheError where they are not its own."""
+    return load_exits(folder / EXITS, model) if (folder / EXITS).is_file() else None
 
 
 def _masks_in(folder: Path, model: nn.Module) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from . import __version__
@@ -12,6 +13,7 @@ from .bench.latency import Progress
 from .bench.records import Candidate, Environment, Report
 from .bench.report import write_report
 from .candidates import check
+from .compress.parallel import launched_alone, team
 from .data import Dataset, load_data
 from .export.metadata import without_folders
 from .recipe import Recipe
@@ -32,11 +34,20 @@ def run(
     `say` is told what happens, a line at a time; `progress` shows bars in the terminal; `on_round` is called
     after each round of latency measurement. Raises EdgeLatheError for all that is wrong with the recipe, its
     data and its models; what was finished before stays and is used again by the next run.
+
+    Of several processes of one launch (compress/parallel.py) all train together; the main one does everything else,
+    is the only one to write and to speak, and the others wait for it and return the same.
     """
+    together = team()
+    if launched_alone():
+        say(
+            "Accelerate started one process: with --cpu it needs --mpirun_hostfile to start several, and "
+            "with --multi_gpu it starts several on CPUs too"
+        )
     budgets, data = begin(recipe)
     folder = Path(runs) / recipe.name
-    with locked(folder):
-        steps = Steps(recipe, data, folder, say, progress)
+    with locked(folder) if together.is_main else nullcontext():
+        steps = Steps(recipe, data, folder, say, progress, together)
         floats = steps.onnx_source() if recipe.model.is_onnx else steps.networks()
         files = [*floats, *steps.quantized(floats[-1])]
         measured = steps.benched(files, on_round)
@@ -54,7 +65,8 @@ def run(
         )
         if budgets:
             report = report.model_copy(update={"gate": judge(report, budgets)})
-        write_report(report, folder)
+        if together.is_main:
+            write_report(report, folder)
     return report, folder
 
 

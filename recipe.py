@@ -18,37 +18,25 @@ from pydantic import Field, ValidationError, model_validator
 
 from . import errors
 from .recipe_errors import explain, wanted
+from .recipe_networks import ModelSection, TeacherSection
 from .recipe_stages import (
     DECIDED_BY_WIDTHS,
+    KEEPS_EXITS,
     PRUNING_TARGETS,
     SEARCH_KEYS,
     Distill,
+    DistillSeveral,
     FileStage,
     PruneChannels,
     Quantize,
     Section,
+    SelfDistill,
     Stage,
     Train,
 )
 from .widthsfile import read_widths
 
-Scalar = bool | int | float | str
 Read = TypeVar("Read", bound=Section)
-
-
-class ModelSection(Section):
-    source: str = "cifar_resnet8"
-    """Zoo name, "torchvision:<name>", "path/to/file.py:function" or an ONNX file."""
-    weights: Path | None = None
-    arguments: dict[str, Scalar | list[int]] = Field(default_factory=dict)
-    """Further arguments of the network's constructor."""
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    """What this network's inputs are normalised by; default: the data set's figures."""
-
-    @property
-    def is_onnx(self) -> bool:
-        return self.source.endswith(".onnx")
 
 
 class DataSection(Section):
@@ -85,9 +73,11 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(default=0, ge=0)
     model: ModelSection
-    teacher: ModelSection | None = None
+    teacher: TeacherSection | None = None
     """Teacher of the distil stages; default: the network before the first stage that compresses it. Of the qat stages
     as well; their default is the float file that they start from."""
+    teachers: tuple[TeacherSection, ...] = ()
+    """All that the distill-several stages learn from."""
     data: DataSection = DataSection()
     stages: tuple[Stage, ...] = ()
     export: ExportSection = ExportSection()
@@ -117,12 +107,21 @@ class Recipe(Section):
                     f"stages.{number} ({stage.do}) needs a PyTorch network, and model.source is an ONNX file;"
                     " an ONNX file can be quantized, measured and gated"
                 )
+            if isinstance(stage, SelfDistill) and stage.keep_exits:
+                behind_it = (later.do for later in self.stages[number + 1 :] if later.do not in KEEPS_EXITS)
+                if changer := next(behind_it, None):
+                    raise ValueError(errors.exits.kept_exits_not_last(number, changer))
             if isinstance(stage, PruneChannels):
                 behind = self.stages[number + 1] if number + 1 < len(self.stages) else None
                 if why := _unusable_widths_or_steps(number, stage, behind):
                     raise ValueError(why)
         if self.teacher is not None and not any(stage.do in ("distill", "qat") for stage in self.stages):
             raise ValueError("teacher names a network, and no stage learns from it")
+        several = any(stage.do == "distill-several" for stage in self.stages)
+        if self.teachers and not several:
+            raise ValueError("teachers are given, and no stage learns from them; add a stage distill-several")
+        if several and not self.teachers:
+            raise ValueError("distill-several has nobody to learn from; add [[teachers]]")
         if self.model.is_onnx and self.model.weights is not None:
             raise ValueError("model.weights is for PyTorch networks; an ONNX file brings its own")
         return self
@@ -141,14 +140,14 @@ def _unusable_widths_or_steps(number: int, stage: PruneChannels, behind: Stage |
         return errors.prune.several_targets_in_stage(number, given)
     if stage.latency_of != PruneChannels.model_fields["latency_of"].default and not stage.measures:
         return errors.prune.idle_latency_of(number)
-    if stage.steps > 1 and not isinstance(behind, Train | Distill):
+    if stage.steps > 1 and not isinstance(behind, Train | Distill | DistillSeveral):
         return errors.widths.steps_without_recovery(number, stage.steps)
     return ""
 
 
 PATH_KEYS = (("model", "weights"), ("teacher", "weights"), ("data", "root"), ("data", "labels"))
 SOURCE_KEYS = (("model", "source"), ("teacher", "source"), ("data", "source"))
-TABLES = {"stages": "epochs=10", "students": "weights=net.pth"}
+TABLES = {"stages": "epochs=10", "students": "weights=net.pth", "teachers": "weights=net.pth"}
 """Lists of tables, whose keys `--set` reaches by number; each with an example."""
 
 
@@ -222,29 +221,31 @@ def find_file(name: str, shipped: Mapping[str, Path]) -> Path:
 
 def resolve_paths(document: dict[str, Any], folder: Path) -> None:
     """Let the relative paths of the sections in `document` start at `folder`."""
-    for section, key in PATH_KEYS:
-        value = _table(document, section).get(key)
-        if isinstance(value, str):
-            _table(document, section)[key] = str(folder / Path(value).expanduser())
-    for section, key in SOURCE_KEYS:
-        value = _table(document, section).get(key)
+    teachers = _tables(document, "teachers")
+    weighted = [(_table(document, section), key) for section, key in PATH_KEYS] + [(it, "weights") for it in teachers]
+    for table, key in weighted:
+        if isinstance(table.get(key), str):
+            table[key] = str(folder / Path(table[key]).expanduser())
+    sourced = [(_table(document, section), key) for section, key in SOURCE_KEYS] + [(it, "source") for it in teachers]
+    for table, key in sourced:
+        value = table.get(key)
         if isinstance(value, str) and (value.endswith(".onnx") or ".py:" in value):
-            _table(document, section)[key] = str(folder / Path(value).expanduser())
-    for stage in _stage_tables(document):
+            table[key] = str(folder / Path(value).expanduser())
+    for stage in _tables(document, "stages"):
         if isinstance(stage.get("widths"), str):
             stage["widths"] = str(folder / Path(stage["widths"]).expanduser())
 
 
 def _read_widths(document: dict[str, Any]) -> None:
     """Replace the names of widths files by what they hold, so that it, and not their place, is part of the recipe."""
-    for stage in _stage_tables(document):
+    for stage in _tables(document, "stages"):
         if isinstance(stage.get("widths"), str):
             stage["widths"] = read_widths(Path(stage["widths"]))
 
 
-def _stage_tables(document: dict[str, Any]) -> list[dict[str, Any]]:
-    stages = document.get("stages")
-    return [stage for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
+def _tables(document: dict[str, Any], section: str) -> list[dict[str, Any]]:
+    tables = document.get(section)
+    return [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
 
 
 def _table(document: dict[str, Any], section: str) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def explain(
         return f"The recipe {origin} cannot run: {problem['ctx']['error']}."
     if kind == "string_pattern_mismatch" and key == "name":
         return f'The name "{problem["input"]}" in {origin} cannot name a folder: use letters, digits, ".", "_" and "-".'
-    needed = "a list of tables, each under [[stages]]" if key == "stages" else _either(map(wanted, beside))
+    listed = f"a list of tables, each under [[{key}]]"
+    needed = listed if key in ("stages", "teachers") else _either(map(wanted, beside))
     return f"Wrong value {problem['input']!r} for {key} in {origin}: it must be {needed}."
 
 

@@ -26,10 +26,14 @@ class TrainingKeys(Section):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     decay_norms: bool = True
-    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    schedule: Literal["cosine", "one-cycle", "constant", "step"] = "cosine"
     warmup: float = 0.0
     label_smoothing: float = 0.0
     augment: Literal["none", "shift", "crop-flip"] = "none"
+    views: int = 0
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    mix_strength: float = 0.2
+    ema: float = 0.0
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compiled: bool | Literal["auto"] = False
     evaluate: Literal["last", "every"] = "last"
@@ -135,10 +139,52 @@ class DropSqueezeExcite(Section):
 class Distill(PenaltyKeys):
     do: Literal["distill"]
     lr: float = 0.05
-    loss: Literal["kd"] = "kd"
-    weighting: Literal["fixed", "confidence", "agreement", "entropy"] = "fixed"
-    alpha: float = 0.9
+    loss: Literal["kd", "dkd", "fitnets", "attention", "vid", "rkd-distance", "rkd-angle", "rkd"] = "kd"
+    weighting: Literal["fixed", "accuracy", "confidence", "agreement", "entropy", "gap"] = "fixed"
+    alpha: float | None = None
+    """0.9, and 0.5 for the loss "dkd" and the weightings "accuracy" and "gap"."""
+    alpha_min: float = 0.1
+    alpha_max: float = 0.9
+    teacher_accuracy: float | None = None
     temperature: float = 4.0
+    layers: tuple[str, ...] | dict[str, str] | None = None
+    """Names in both networks, or student's name to teacher's; ends of resolution stages where there are none."""
+    beta: float | None = None
+    hint_epochs: float = 0.0
+    dkd_target: float = 1.0
+    dkd_others: float = 8.0
+    dkd_warmup: float | None = None
+    """Epochs; a twelfth of them all where it is not stated."""
+    store_answers: bool | Literal["auto"] = "auto"
+
+
+class DistillSeveral(PenaltyKeys):
+    do: Literal["distill-several"]
+    lr: float = 0.05
+    combine: Literal["adaptive", "amtml", "mean"] = "adaptive"
+    layer: str | None = None
+    """The student's layer that learned weights depend on; default: the end of its last resolution stage."""
+    decay: float = 0.1
+    alpha: float = 0.7
+    temperature: float = 5.0
+    features: Literal["none", "fitnets", "attention", "vid", "rkd-distance", "rkd-angle", "rkd"] = "none"
+    beta: float | None = None
+    layers: tuple[str, ...] | dict[str, str] | None = None
+    """Names in all networks, or student's name to teachers'; those usual for the loss where there are none."""
+    relations: float = 0.0
+    store_answers: bool | Literal["auto"] = "auto"
+
+
+class SelfDistill(PenaltyKeys):
+    do: Literal["self-distill"]
+    lr: float = 0.1
+    exits: tuple[str, ...] = ()
+    """Layers behind which exits read; default: the end of each stage but the last."""
+    alpha: float = 0.1
+    temperature: float = 3.0
+    beta: float = 1e-4
+    keep_exits: bool = False
+    """Whether the exported file answers from its exits as well."""
 
 
 class Quantize(Section):
@@ -175,10 +221,13 @@ class Qat(Section):
     lr: float = 0.001
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    schedule: Literal["cosine", "one-cycle", "constant", "step"] = "cosine"
     warmup: float = 0.0
     label_smoothing: float = 0.0
     augment: Literal["none", "shift", "crop-flip"] = "none"
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    mix_strength: float = 0.2
+    ema: float = 0.0
     evaluate: Literal["last", "every"] = "last"
     threads: int | None = None
 
@@ -191,6 +240,9 @@ class StoreWeights(Section):
 
 FileStage = Quantize | Qat | StoreWeights
 """Stages that make another file of the exported one; all others change the PyTorch network."""
+
+KEEPS_EXITS = ("quantize", "store-weights")
+"""Stages that may stand behind one that keeps early exits: all others change the network without them."""
 
 PRUNED_BY_THE_STAGE = ("latency_of", "images", "reestimate_norms", "widths", "steps")
 """Keys of `PruneChannels` that belong to the stage and not to `prune_channels`, which knows no data set."""
@@ -216,6 +268,8 @@ Stage = Annotated[
     | DropSqueezeExcite
     | OpenShortcuts
     | Distill
+    | DistillSeveral
+    | SelfDistill
     | Quantize
     | Qat
     | StoreWeights,
@@ -230,6 +284,8 @@ STAGES = {
     "drop-squeeze-excite": DropSqueezeExcite,
     "open-shortcuts": OpenShortcuts,
     "distill": Distill,
+    "distill-several": DistillSeveral,
+    "self-distill": SelfDistill,
     "quantize": Quantize,
     "qat": Qat,
     "store-weights": StoreWeights,

@@ -11,8 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from .bench.stats import wilson
 from .compress.batchnorm import likeliest_augment, reestimate_batch_norm
 from .compress.distill.distill import distill
+from .compress.distill.exits import ExitCount
+from .compress.distill.self_distill import self_distill
+from .compress.distill.several import distill_several
+from .compress.distill.stored_answers import FOLDER as STORED_ANSWERS
+from .compress.distill.teachers import Teacher
 from .compress.prune.channels import prune_channels
 from .compress.prune.criteria import needs_samples
 from .compress.prune.evidence import Samples
@@ -34,18 +40,21 @@ from .compress.train import TrainResult, train
 from .data import Dataset, Split
 from .files import write_atomic
 from .latencymeasure import Deployment, latency_against
+from .models.exits import Exits
 from .networks import Network
 from .recipe_stages import (
     DECIDED_BY_WIDTHS,
     PRUNED_BY_THE_STAGE,
     SPARSIFIED_BY_THE_STAGE,
     Distill,
+    DistillSeveral,
     DropSqueezeExcite,
     OpenShortcuts,
     PruneChannels,
     PruneStep,
     ReplaceActivations,
     Section,
+    SelfDistill,
     Sparsify,
     SparsifyGradually,
     Train,
@@ -71,6 +80,8 @@ class Context:
     progress: bool
     deployment: Deployment = field(default_factory=Deployment)
     say: Callable[[str], None] = lambda _: None
+    teachers: tuple[Teacher, ...] = ()
+    """What stages learn from that have several."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,8 @@ class Outcome:
     epochs: tuple[dict[str, Any], ...] = ()
     masks: Mapping[str, torch.Tensor] | None = None
     """Of a stage that makes zeros; None: those that the network came with."""
+    exits: Exits | None = None
+    """Of a stage that keeps early exits."""
 
 
 def run_train(stage: Train, network: Network, context: Context) -> Outcome:
@@ -294,10 +307,65 @@ def run_distill(stage: Distill, network: Network, context: Context) -> Outcome:
         seed=context.seed,
         constraint=_held(model, network),
         state=context.folder / SCRATCH,
+        answers_in=context.folder.parent.parent / STORED_ANSWERS,
         progress=context.progress,
         **stage_keys(stage),
     )
     return _trained(model, result, "Distilled", context.data)
+
+
+def run_distill_several(stage: DistillSeveral, network: Network, context: Context) -> Outcome:
+    model = network.copy()
+    result = distill_several(
+        model,
+        context.teachers,
+        context.data,
+        preprocess=network.preprocess,
+        seed=context.seed,
+        constraint=_held(model, network),
+        state=context.folder / SCRATCH,
+        answers_in=context.folder.parent.parent / STORED_ANSWERS,
+        progress=context.progress,
+        **stage_keys(stage),
+    )
+    outcome = _trained(model, result, f"Distilled from {_several(len(context.teachers), 'teacher')}", context.data)
+    names = [teacher.name for teacher in context.teachers]
+    weights = {name: result.epochs[-1].logged[f"weight of {name}"] for name in names}
+    counted = ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
+    return replace(
+        outcome,
+        summary=f"{outcome.summary}; mean weights in it: {counted}",
+        facts=outcome.facts | {"teacher_weights": weights},
+    )
+
+
+def run_self_distill(stage: SelfDistill, network: Network, context: Context) -> Outcome:
+    model = network.copy()
+    result = self_distill(
+        model,
+        context.data,
+        preprocess=network.preprocess,
+        seed=context.seed,
+        constraint=_held(model, network),
+        state=context.folder / SCRATCH,
+        progress=context.progress,
+        **stage_keys(stage),
+    )
+    outcome = _trained(model, result.training, "Distilled from itself", context.data)
+    judged = [_with_interval(count) for count in result.counts]
+    exits = ", ".join(f"{one['output']} {one['top1']:.2%} ({one['low']:.2%} to {one['high']:.2%})" for one in judged)
+    kept = "kept" if result.exits is not None else "not kept"
+    return replace(
+        outcome,
+        summary=f"{outcome.summary}; exits ({kept}): {exits}",
+        facts=outcome.facts | {"exits": judged, "exit_parameters": result.exit_parameters},
+        exits=result.exits,
+    )
+
+
+def _with_interval(count: ExitCount) -> dict[str, Any]:
+    low, high = wilson(count.correct, count.total)
+    return {**asdict(count), "top1": count.correct / count.total, "low": low, "high": high}
 
 
 def _trained(model: nn.Module, result: TrainResult, done: str, data: Dataset) -> Outcome:
@@ -308,7 +376,9 @@ def _trained(model: nn.Module, result: TrainResult, done: str, data: Dataset) ->
         "precision": result.precision,
         "compiled": result.compiled,
         "threads": result.threads,
+        "processes": result.processes,
         "images_per_second": dict(result.images_per_second),
+        "objective": dict(result.objective),
     }
     return Outcome(model, summary, facts, epochs=tuple(asdict(epoch) for epoch in result.epochs))
 
@@ -323,4 +393,6 @@ STAGES: dict[type[Section], Callable[[Any, Network, Context], Outcome]] = {
     DropSqueezeExcite: run_drop_squeeze_excite,
     OpenShortcuts: run_open_shortcuts,
     Distill: run_distill,
+    DistillSeveral: run_distill_several,
+    SelfDistill: run_self_distill,
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from .bench.environment import environment
 from .bench.latency import Progress
 from .bench.records import NodeOutcome, StageRecord
 from .candidates import Deployable, measure
+from .compress.parallel import ALONE, Team
 from .data import Dataset, Preprocess
 from .deploy import (
     export_networks,
@@ -27,11 +29,22 @@ from .files import sha256_file, write_atomic
 from .latencymeasure import deployment_of
 from .onnxinputs import onnx_preprocess
 from .recipe import Recipe
-from .recipe_stages import FileStage, PruneChannels, PruneStep, Qat, Quantize, Stage, StoreWeights, expanded
+from .recipe_stages import (
+    FileStage,
+    PruneChannels,
+    PruneStep,
+    Qat,
+    Quantize,
+    Stage,
+    StoreWeights,
+    TrainingKeys,
+    expanded,
+)
 from .runfolder import SCRATCH, StageFolder, find_stage, finish_stage, stage_key
 from .tuning import split_training
 
 if TYPE_CHECKING:
+    from .compress.distill.teachers import Teacher
     from .networks import Network
 
 MEASURED = "measured.json"
@@ -40,26 +53,57 @@ MEASURED = "measured.json"
 class Steps:
     """The run in progress: numbers the stage folders and collects their records."""
 
-    def __init__(self, recipe: Recipe, data: Dataset, folder: Path, say: Callable[[str], None], progress: bool) -> None:
-        self.recipe, self.data, self.folder, self.say, self.progress = recipe, data, folder, say, progress
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Dataset,
+        folder: Path,
+        say: Callable[[str], None],
+        progress: bool,
+        team: Team = ALONE,
+    ) -> None:
+        self.recipe, self.data, self.folder, self.team = recipe, data, folder, team
+        self.say = say if team.is_main else lambda _: None
+        self.progress = progress and team.is_main
         self.records: list[StageRecord] = []
 
-    def _stage(self, do: str, settings: dict[str, Any], work: Callable[[StageFolder], dict[str, Any]]) -> StageFolder:
-        """Find the stage's finished folder or do its work; `work` returns what the record says beside its key."""
+    def _stage(
+        self, do: str, settings: dict[str, Any], work: Callable[[StageFolder], dict[str, Any]], trains: bool = False
+    ) -> StageFolder:
+        """Find the stage's finished folder or do its work; `work` returns what the record says beside its key.
+
+        Of several processes only the main one works and writes, but all work where a network `trains`: what the others
+        write goes to a folder that is thrown away.
+        """
         key = stage_key({"do": do, "seed": self.recipe.seed, "data": self.data.fingerprint, **settings})
-        folder = find_stage(self.folder, f"{len(self.records) + 1}-{do}", key)
+        folder = self._of_main(lambda: find_stage(self.folder, f"{len(self.records) + 1}-{do}", key))
         if folder.whole:
             self.say(f"{do}: already done")
         else:
             self.say(do)
-            record = {"do": do, "key": key, "folder": folder.name, "settings": settings}
-            folder = finish_stage(folder, record | work(folder))
+            record = {"do": do, "key": folder.key, "folder": folder.name, "settings": settings}
+            if trains and not self.team.is_main:
+                with tempfile.TemporaryDirectory() as aside:
+                    work(replace(folder, path=Path(aside)))
+            folder = self._of_main(lambda: finish_stage(folder, record | work(folder)))
         record = folder.record()
         self.records.append(
             StageRecord.model_validate({name: record[name] for name in StageRecord.model_fields if name in record})
         )
         self.say(f"  {record['summary']}")
         return folder
+
+    def _of_main(self, made: Callable[[], StageFolder]) -> StageFolder:
+        """The folder that the main process makes or finds, when all processes have come here."""
+        if self.team.size == 1:
+            return made()
+
+        def described() -> dict[str, Any]:
+            folder = made()
+            return {**vars(folder), "path": str(folder.path)}
+
+        found = self.team.agreed(described)
+        return StageFolder(**{**found, "path": Path(found["path"])})
 
     # --- PyTorch networks ------------------------------------------------------------------------------------
 
@@ -73,26 +117,34 @@ class Steps:
     def carried_out(self, stages: Sequence[Stage]) -> tuple[Network, Network]:
         """The network before the first of `stages` that compresses it, and the one after all of them."""
         from .networks import load_source
+        from .teachersource import load_teacher, load_teachers
 
         recipe = self.recipe
         network = dense = whole = load_source(recipe.model, self.data, recipe.seed)
         self.say(inputs_line(recipe.model, network.preprocess))
-        teacher = load_source(recipe.teacher, self.data, recipe.seed) if recipe.teacher else None
+        teacher = load_teacher(recipe.teacher, self.data, recipe.seed) if recipe.teacher else None
+        teachers = load_teachers(recipe.teachers, self.data, recipe.seed)
+        if recipe.teacher is not None and teacher is not None:
+            self.say(f"teacher {recipe.teacher.title}, {inputs_line(recipe.teacher, teacher.preprocess)}")
+        for section, one in zip(recipe.teachers, teachers, strict=True):
+            self.say(f"teacher {one.name}, {inputs_line(section, one.preprocess)}")
         changed = False
         for stage in expanded(stages):
             changed = changed or not self._trains(stage, first=stage is stages[0])
             if isinstance(stage, PruneStep) and stage.step == 1:
                 whole = network
-            network = self._network_stage(stage, network, teacher or dense, whole)
+            network = self._network_stage(stage, network, teacher or dense, whole, teachers)
             if not changed:
                 dense = network
         return dense, network
 
     def _trains(self, stage: Stage, *, first: bool) -> bool:
         """Whether a stage makes the dense network: `train`, and what a network without weights first learns from a
-        teacher. Random weights are nothing to compare with, and some networks' outputs are constant under them."""
-        begins = first and self.recipe.model.weights is None and self.recipe.teacher is not None
-        return stage.do == "train" or (stage.do == "distill" and begins)
+        teacher or from itself. Random weights are nothing to compare with, and some networks' outputs are constant
+        under them."""
+        begins = first and self.recipe.model.weights is None
+        taught = (stage.do == "distill" and self.recipe.teacher is not None) or stage.do == "distill-several"
+        return stage.do == "train" or (begins and (taught or stage.do == "self-distill"))
 
     def _final_name(self) -> str:
         kinds = {stage.do for stage in self.recipe.stages}
@@ -106,7 +158,9 @@ class Steps:
             else "float distilled"
         )
 
-    def _network_stage(self, stage: Any, network: Network, teacher: Network, whole: Network) -> Network:
+    def _network_stage(
+        self, stage: Any, network: Network, teacher: Network, whole: Network, teachers: tuple[Teacher, ...]
+    ) -> Network:
         from .networks import restore, store
         from .stages import STAGES, Context
 
@@ -116,7 +170,9 @@ class Steps:
             "mean_std": _pair(network.preprocess),
         }
         if stage.do == "distill":
-            settings["teacher"] = teacher.origin
+            settings["teacher"] = [teacher.origin, _pair(teacher.preprocess)]
+        if stage.do == "distill-several":
+            settings["teachers"] = [[one.name, dict(one.settings())] for one in teachers]
         deployment = deployment_of(self.recipe)
         if (
             isinstance(stage, PruneChannels) and stage.measures
@@ -136,9 +192,10 @@ class Steps:
                 self.progress,
                 deployment,
                 lambda line: self.say(f"  {line}"),
+                teachers,
             )
             outcome = STAGES[type(stage)](stage, network, context)
-            store(network.becomes(outcome.model, folder.key, outcome.masks), folder.path)
+            store(network.becomes(outcome.model, folder.key, outcome.masks, outcome.exits), folder.path)
             return {
                 "settings": stage.model_dump(mode="json"),
                 "summary": outcome.summary,
@@ -147,12 +204,13 @@ class Steps:
                 "epochs": outcome.epochs,
             }
 
-        folder = self._stage(stage.do, settings, work)
+        folder = self._stage(stage.do, settings, work, trains=isinstance(stage, TrainingKeys))
         return restore(network, folder.path, folder.key)
 
     def _exported(self, networks: dict[str, Network]) -> list[Deployable]:
         section = self.recipe.export
-        stages = [stage.model_dump(mode="json") for stage in self.recipe.stages if not isinstance(stage, FileStage)]
+        made_by = [stage for stage in self.recipe.stages if not isinstance(stage, FileStage)]
+        stages = [stage.model_dump(mode="json", exclude_defaults=True) for stage in made_by]
         # Without its folder: the same recipe in another place gives the same bytes.
         provenance = {"model": Path(self.recipe.model.source).name, "seed": self.recipe.seed, "stages": stages}
         settings = {
@@ -237,9 +295,9 @@ class Steps:
         count, seed = self.recipe.data.calibration, self.recipe.seed
         teacher = None
         if self.recipe.teacher is not None:
-            from .networks import load_source
+            from .teachersource import load_teacher
 
-            teacher = load_source(self.recipe.teacher, self.data, seed)
+            teacher = load_teacher(self.recipe.teacher, self.data, seed)
         settings = {
             "stage": stage.model_dump(mode="json"),
             "input": sha256_file(source.path),
@@ -263,7 +321,7 @@ class Steps:
                 progress=self.progress,
             )
 
-        return _deployable(self._stage("qat", settings, work), source, name)
+        return _deployable(self._stage("qat", settings, work, trains=True), source, name)
 
     # --- measuring -------------------------------------------------------------------------------------------
 
@@ -274,6 +332,7 @@ class Steps:
             "bench": section.model_dump(mode="json"),
             "files": {file.name: [sha256_file(file.path), _pair(file.preprocess)] for file in files},
             "environment": environment().fingerprint,
+            "classes": list(self.data.classes),
         }
 
         def work(folder: StageFolder) -> dict[str, Any]:
@@ -281,6 +340,7 @@ class Steps:
                 files,
                 section,
                 images=self.data.test,
+                classes=self.data.classes,
                 root=self.folder,
                 seed=self.recipe.seed,
                 say=lambda line: self.say(f"  {line}"),

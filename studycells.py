@@ -11,6 +11,7 @@ from .bench.study.records import Cell
 from .bench.toml_text import to_toml
 from .data import Preprocess
 from .recipe import PATH_KEYS, SOURCE_KEYS, ModelSection, Recipe
+from .recipe_networks import TeacherSection
 from .recipe_stages import PruneChannels
 from .studyrecipe import Student, Study
 from .userfunction import is_user_function
@@ -116,7 +117,7 @@ def _recipe(
         name=cell.name,
         seed=cell.seed,
         model=model,
-        teacher=teacher,
+        teacher=None if teacher is None else TeacherSection(**dict(teacher)),
         data=study.data,
         stages=(*stages, *last),
         export=study.export,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import verbs
+from ..compress.parallel import speaks
 from .options import Json, Quiet
 from .output import latency_line, print_record, progress_bar, say_unless
 
@@ -28,8 +29,10 @@ def run(
 ) -> None:
     """Carry out a recipe: train, prune, distil, export, quantize, measure, report, judge.
 
-    A run that was interrupted continues when the same command is given again.
+    A run that was interrupted continues when the same command is given again. Under `accelerate launch -m edgelathe`
+    all processes train together.
     """
+    as_json, quiet = as_json and speaks(), quiet or not speaks()
     if dry_run:
         print_record(verbs.plan(recipe, overrides=overrides or ()), as_json, quiet)
         return

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import __version__
+from .. import __version__, errors
+from ..compress.parallel import launched, launched_as
 from ..deferred import RARELY_USED, defer
 from ..errors import EdgeLatheError
 from . import measuring, onnx_files, packing, runs, studies
@@ -74,6 +75,8 @@ def main() -> None:
 
 
 def _say_error(sentence: str, as_json: bool) -> None:
+    if launched_as() > 0:
+        sentence = f"[process {launched_as()}] {sentence}"
     if as_json:
         print(json.dumps({"error": sentence}))  # noqa: T201
     else:
@@ -90,11 +93,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
+    context: typer.Context,
+    _shown: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if launched() > 1 and context.invoked_subcommand not in (None, "run"):
+        raise errors.training.verb_in_processes(str(context.invoked_subcommand), launched())
 
 
 for verb, example in EXAMPLES.items():

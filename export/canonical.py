@@ -19,11 +19,14 @@ SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 """Node metadata of the exporter: the modules around a node, outermost first, the node itself last."""
 
 
-def canonicalise(model: ir.Model) -> None:
-    """Rewrite and rename `model` in place; the names of its inputs and outputs are kept."""
+def canonicalise(model: ir.Model, within: str = "") -> None:
+    """Rewrite and rename `model` in place; the names of its inputs and outputs are kept.
+
+    within -- module whose inside is named as if it were the whole, so that what stands beside it changes no name.
+    """
     rewrite_graph(model)
     _drop_unused(model.graph)
-    _rename(model)
+    _rename(model, within)
 
 
 def _drop_unused(graph: ir.Graph) -> None:
@@ -35,18 +38,18 @@ def _drop_unused(graph: ir.Graph) -> None:
 # --- names --------------------------------------------------------------------------------------------------
 
 
-def _rename(model: ir.Model) -> None:
+def _rename(model: ir.Model, within: str) -> None:
     graph = model.graph
     fixed = [value for value in (*graph.inputs, *graph.outputs) if value.name is not None]
     taken = {str(value.name) for value in fixed} | set(_inner_names(graph))
     keep = {id(value) for value in fixed}
     values = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
-    parameters = {id(value): str(value.name) for value in graph.initializers.values()}
+    parameters = {id(value): _inside(str(value.name), within) for value in graph.initializers.values()}
     # Everything gets a name nobody can want first, so that no new name collides with an old one on the way.
     for position, value in enumerate(value for value in values if id(value) not in keep):
         value.name = f"\0{position}"
     for node in graph:
-        name = _free(_node_name(node, parameters), taken)
+        name = _free(_node_name(node, parameters, within), taken)
         node.name = name
         for position, value in enumerate(node.outputs):
             if id(value) not in keep:
@@ -66,13 +69,17 @@ def _rename(model: ir.Model) -> None:
             rename_initializer(operand, parameters.get(id(operand), ""))
 
 
-def _node_name(node: ir.Node, parameters: dict[int, str]) -> str:
+def _inside(name: str, module: str) -> str:
+    return "" if name == module else name.removeprefix(f"{module}." if module else "")
+
+
+def _node_name(node: ir.Node, parameters: dict[int, str], within: str) -> str:
     weight = node.inputs[1] if len(node.inputs) > 1 else None
     if node.op_type in OPERANDS and weight is not None:
         module, dot, leaf = parameters.get(id(weight), "").rpartition(".")
         if dot and leaf == "weight":
             return module
-    scope = _scope(node)
+    scope = _inside(_scope(node), within)
     return f"{scope}/{node.op_type}" if scope else node.op_type
 
 

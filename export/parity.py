@@ -62,8 +62,10 @@ def check_parity(
     batches: tuple[int, ...],
     tolerance: float,
     threads: int = 1,
+    output: int = 0,
 ) -> Parity:
-    """Compare the ONNX file `path` in onnxruntime with `reference` on float32 `inputs` [N, C, H, W].
+    """Compare output number `output` of the ONNX file `path` in onnxruntime with `reference` on float32 `inputs`
+    [N, C, H, W].
 
     `reference` runs once on all inputs; the file runs on them in batches of each size of `batches`. Fails not
     only on a relative error above `tolerance` but also on NaN or infinite outputs, and on outputs that are
@@ -85,7 +87,7 @@ def check_parity(
         return _verdict((), 0.0, tolerance, "the reference itself gives NaN or infinite outputs")
     scale = float(np.ptp(expected))
     try:
-        run = onnx_runner(path, threads=threads)
+        run = onnx_runner(path, threads=threads, output=output)
     except errors.EdgeLatheError:
         raise
     except Exception as reason:  # onnxruntime's errors share no base class below Exception
@@ -94,19 +96,20 @@ def check_parity(
     return _verdict(results, scale, tolerance, "; ".join(r.reason for r in results if r.reason))
 
 
-def onnx_runner(path: Path | str, *, threads: int = 1) -> Run:
-    """The first output of the ONNX file `path` as a function of its first input, on the CPU."""
+def onnx_runner(path: Path | str, *, threads: int = 1, output: int = 0) -> Run:
+    """An output of the ONNX file `path`, the first by default, as a function of its first input, on the CPU."""
     load_onnx(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda inputs: session.run(None, {name: np.ascontiguousarray(inputs)})[0]
+    return lambda inputs: session.run(None, {name: np.ascontiguousarray(inputs)})[output]
 
 
-def torch_reference(model: nn.Module, *, batch: int = 64) -> Run:
-    """`model` in eval mode as a function on arrays, on the model's device, `batch` inputs at a time.
+def torch_reference(model: nn.Module, *, batch: int = 64, output: int = 0) -> Run:
+    """`model` in eval mode as a function on arrays, on the model's device, `batch` inputs at a time: its tensor, or
+    the one of number `output` where it returns several.
 
     The model is put back into its mode after every call.
     """
@@ -119,13 +122,14 @@ def torch_reference(model: nn.Module, *, batch: int = 64) -> Run:
         model.eval()
         try:
             with torch.no_grad():
-                parts = [
+                answers = [
                     model(torch.from_numpy(np.ascontiguousarray(inputs[start : start + batch])).to(device))
                     for start in range(0, len(inputs), batch)
                 ]
         finally:
             for module, training in modes.items():
                 module.training = training
+        parts = [answer if isinstance(answer, torch.Tensor) else answer[output] for answer in answers]
         return torch.cat(parts).float().cpu().numpy()
 
     return run

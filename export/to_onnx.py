@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -18,6 +18,8 @@ from torch import nn
 
 from .. import __version__, errors, files
 from ..models.attention import settle_biases
+from ..models.exitnames import MAIN
+from ..models.exits import NetworkWithExits
 from .canonical import canonicalise, strip
 from .metadata import check_properties
 
@@ -28,7 +30,7 @@ Later opsets give a convolutional classifier nothing but one Gelu operator for f
 
 OPSETS = range(18, 24)
 
-INPUT, OUTPUT, BATCH = "input", "logits", "batch"
+INPUT, BATCH = "input", "batch"
 
 
 def export_onnx(
@@ -41,6 +43,8 @@ def export_onnx(
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write `model` as ONNX: input "input" float32 [batch, C, H, W], output "logits" [batch, ...].
+
+    A `NetworkWithExits` has an output for each exit as well, named after the layer that it reads (models/exits.py).
 
     `example` is a float32 tensor [N, C, H, W]; its values do not matter. With `dynamic_batch` the file takes
     any batch size, else exactly N. A copy of the model is exported, on the CPU and in eval mode: batch
@@ -60,9 +64,10 @@ def export_onnx(
     images = example.detach().cpu().contiguous()
     # The exporter takes a size of 0 or 1 for a constant, so a free batch axis is traced with two images.
     images = images[:1].repeat(2, 1, 1, 1) if dynamic_batch else images
-    _check_output(network, images)
-    exported = _trace(network, images, opset, dynamic_batch)
-    canonicalise(exported)
+    outputs = network.names if isinstance(network, NetworkWithExits) else (MAIN,)
+    _check_outputs(network, images, len(outputs))
+    exported = _trace(network, images, outputs, opset, dynamic_batch)
+    canonicalise(exported, within="network" if isinstance(network, NetworkWithExits) else "")
     proto = _to_proto(exported, opset, dynamic_batch, properties)
     files.write_atomic(Path(path), proto.SerializeToString(deterministic=True), "the ONNX model")
 
@@ -77,20 +82,23 @@ def _prepare(model: nn.Module) -> nn.Module:
     return network.requires_grad_(False)
 
 
-def _check_output(network: nn.Module, images: torch.Tensor) -> None:
+def _check_outputs(network: nn.Module, images: torch.Tensor, count: int) -> None:
     try:
         with torch.no_grad():
-            output = network(images)
+            found = network(images)
     except (RuntimeError, ValueError, TypeError, IndexError) as reason:
         raise errors.training.network_rejects_images(tuple(images.shape[1:]), _first_line(reason)) from reason
-    if not isinstance(output, torch.Tensor):
-        raise errors.export.unsuitable_output(f"a {type(output).__name__}")
-    if output.dtype != torch.float32 or output.ndim < 2 or output.shape[0] != images.shape[0]:
-        dtype = str(output.dtype).removeprefix("torch.")
-        raise errors.export.unsuitable_output(f"a {dtype} tensor of shape {list(output.shape)}")
+    for output in found if count > 1 else [found]:
+        if not isinstance(output, torch.Tensor):
+            raise errors.export.unsuitable_output(f"a {type(output).__name__}")
+        if output.dtype != torch.float32 or output.ndim < 2 or output.shape[0] != images.shape[0]:
+            dtype = str(output.dtype).removeprefix("torch.")
+            raise errors.export.unsuitable_output(f"a {dtype} tensor of shape {list(output.shape)}")
 
 
-def _trace(network: nn.Module, images: torch.Tensor, opset: int, dynamic_batch: bool) -> ir.Model:
+def _trace(
+    network: nn.Module, images: torch.Tensor, outputs: Sequence[str], opset: int, dynamic_batch: bool
+) -> ir.Model:
     shapes = ({0: torch.export.Dim(BATCH)},) if dynamic_batch else None
     try:
         with _quiet():
@@ -101,7 +109,7 @@ def _trace(network: nn.Module, images: torch.Tensor, opset: int, dynamic_batch: 
                 program,
                 opset_version=opset,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(outputs),
                 dynamo=True,
                 verbose=False,
             )
@@ -148,8 +156,8 @@ def _name_batch(graph: ir.Graph, dynamic_batch: bool) -> None:
     if not dynamic_batch:
         return
     symbol = shape[0]
-    result = graph.outputs[0].shape
-    if isinstance(symbol, int) or result is None or result[0] != symbol:
+    results = [output.shape for output in graph.outputs]
+    if isinstance(symbol, int) or any(result is None or result[0] != symbol for result in results):
         raise errors.export.network_fixes_batch()
     pattern = re.compile(rf"\b{re.escape(str(symbol))}\b")
     values = [*graph.inputs, *(value for node in graph.all_nodes() for value in node.outputs)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,12 @@ from .parity import Parity, check_parity
 KEYS = ("inputs", "outputs")
 
 
-def write_vectors(path: Path | str, inputs: np.ndarray, outputs: np.ndarray) -> None:
+def write_vectors(
+    path: Path | str, inputs: np.ndarray, outputs: np.ndarray, others: Mapping[str, np.ndarray] | None = None
+) -> None:
     """Write float32 `inputs` [N, C, H, W] and `outputs` [N, ...] as .npz; equal arrays, equal bytes.
+
+    others -- what the file's other outputs must give, by name.
 
     Raises EdgeLatheError for arrays that do not belong together or are not finite, and when the file cannot
     be written.
@@ -23,6 +28,7 @@ def write_vectors(path: Path | str, inputs: np.ndarray, outputs: np.ndarray) -> 
     path = Path(path)
     vectors = {"inputs": np.ascontiguousarray(inputs), "outputs": np.ascontiguousarray(outputs)}
     _check(path, vectors)
+    vectors |= {name: np.ascontiguousarray(array) for name, array in (others or {}).items()}
 
     def write(aside: Path) -> None:
         with aside.open("wb") as file:

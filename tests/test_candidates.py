@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from edgelathe.bench.latency import Progress
-from edgelathe.bench.records import NodeOutcome
+from edgelathe.bench.records import ClassAnswers, NodeOutcome
 from edgelathe.candidates import Deployable, check, measure
 from edgelathe.data import Preprocess, Split
 from edgelathe.errors import EdgeLatheError
@@ -68,6 +68,23 @@ def test_one_record_per_file_in_order(files: list[Deployable], images: Split, tm
     assert right.facts.file_bytes == files[0].path.stat().st_size
     assert said == ["Accuracy of right", "Accuracy of wrong", "Latency in onnxruntime, 1 thread, up to 0.05 s"]
     assert rounds
+
+
+def test_answers_are_counted_class_by_class(files: list[Deployable], images: Split, tmp_path: Path) -> None:
+    def judged(**classes: tuple[str, ...]) -> list[tuple[ClassAnswers, ...]]:
+        found = measure(files, QUICK, images=images, **classes, root=tmp_path, seed=0, say=lambda _: None)
+        return [candidate.classes for candidate in found]
+
+    right, wrong = judged(classes=("dark", "bright"))
+    assert right == (
+        ClassAnswers(name="dark", total=1, correct=0, taken_for={"bright": 1}),
+        ClassAnswers(name="bright", total=5, correct=5, taken_for={}),
+    )
+    assert wrong == (
+        ClassAnswers(name="dark", total=1, correct=1, taken_for={}, gained=1, lost=0),
+        ClassAnswers(name="bright", total=5, correct=0, taken_for={"dark": 5}, gained=0, lost=5),
+    )
+    assert judged() == [(), ()]
 
 
 def test_without_images_there_is_no_accuracy_and_memory_is_measured_if_asked(

@@ -2,21 +2,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from edgelathe.bench.graph import inspect_graph
+from edgelathe.compress.distill.exits import plan_exits
 from edgelathe.data import Dataset, Preprocess, load_data
 from edgelathe.deploy import export_networks, file_name, inputs_line, quantize_file
 from edgelathe.errors import EdgeLatheError
+from edgelathe.export import parity
 from edgelathe.export.metadata import read_metadata, write_metadata
+from edgelathe.export.parity import torch_reference
 from edgelathe.export.vectors import read_vectors
+from edgelathe.models.exits import Exits
 from edgelathe.networks import Network, load_source
 from edgelathe.onnxinputs import onnx_preprocess
 from edgelathe.recipe import ExportSection, ModelSection
 from edgelathe.recipe_stages import Quantize
+from torch import nn
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +120,17 @@ def test_a_normalisation_that_nobody_gave_is_called_assumed(tmp_path: Path) -> N
     assert (
         inputs_line(ModelSection(source="cifar_resnet8", weights=weights, mean=(0.5,), std=(0.25,)), preprocess) == line
     )
+
+
+def test_an_exit_that_computes_something_else_is_named(
+    data: Dataset, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exits = Exits(plan_exits(network.model, network.example(data)).exits).eval()
+    kept = dataclasses.replace(network, exits=exits)
+
+    def reference(model: nn.Module, *, output: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+        return torch_reference(model, output=min(output, 1))
+
+    monkeypatch.setattr(parity, "torch_reference", reference)
+    with pytest.raises(EdgeLatheError, match=r"^The exported file net.onnx, output exit_layer2 does not compute"):
+        export_networks({"net": kept}, ExportSection(), data, {}, tmp_path)

@@ -122,3 +122,18 @@ def test_it_refuses_stages_that_need_training_images(
     with pytest.raises(EdgeLatheError) as caught:
         plan(recipe(f"data.source={tmp_path}/only_test.py:load", f"stages=[{{{stage}}}]"))
     assert str(caught.value) == sentence
+
+
+def test_kept_exits_are_part_of_the_predicted_file(recipe: Callable[..., Recipe]) -> None:
+    loaded, distilled, file = plan(recipe('stages=[{do = "self-distill", epochs = 9, keep_exits = true}]')).steps
+    assert distilled.what == "self-distill for 9 epochs"
+    assert (distilled.parameters, distilled.macs) == (loaded.parameters, loaded.macs)
+    assert loaded.macs is not None and file.macs is not None
+    assert loaded.parameters is not None and file.parameters is not None
+    assert file.macs > loaded.macs
+    assert file.parameters > loaded.parameters
+
+
+def test_exits_that_cannot_be_are_refused_before_training(recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(EdgeLatheError, match='behind "layer9"'):
+        plan(recipe('stages=[{do = "self-distill", epochs = 9, exits = ["layer9"]}]'))

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgelathe.compress.distill.exits import plan_exits
 from edgelathe.compress.prune.channels import prune_channels
 from edgelathe.data import Dataset, Preprocess, Split
 from edgelathe.errors import EdgeLatheError
+from edgelathe.models.exits import Exits
 from edgelathe.networks import Network, load_source, restore, store
 from edgelathe.recipe import ModelSection
 from safetensors.torch import save_file
@@ -225,3 +227,23 @@ def test_another_network_s_folder_is_refused(data: Dataset, tmp_path: Path) -> N
 def test_an_empty_folder_is_refused(data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(EdgeLatheError, match=r"^Cannot read the network .*structure\.json: there is no such file"):
         load_source(ModelSection(source="cifar_resnet8", weights=tmp_path), data, seed=0)
+
+
+def test_exits_are_kept_beside_the_network_and_go_when_it_changes(data: Dataset, tmp_path: Path) -> None:
+    network = load_source(ModelSection(source="cifar_resnet8", arguments={"width": 4}), data, seed=0)
+    exits = Exits(plan_exits(network.model, network.example(data)).exits).eval()
+    kept = network.becomes(network.model, "mine", exits=exits)
+    store(kept, tmp_path)
+    again = restore(network, tmp_path, "mine")
+    assert again.outputs == ("logits", "exit_layer1", "exit_layer2")
+    with torch.inference_mode():
+        before, after = (each.deployed(network.example(data, 3)) for each in (kept, again))
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    section = ModelSection(source="cifar_resnet8", arguments={"width": 4}, weights=tmp_path)
+    loaded = load_source(section, data, seed=0)
+    assert loaded.outputs == again.outputs
+    changed = again.becomes(again.model, "changed")
+    assert changed.outputs == ("logits",)
+    assert changed.deployed is changed.model
+    (tmp_path / "network" / "exits.safetensors").unlink()
+    assert load_source(section, data, seed=0).origin != loaded.origin

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import edgelathe
+import numpy as np
 import pytest
 import torch
 from edgelathe.bench.records import Report
@@ -537,3 +538,30 @@ def test_efficientnet_is_made_ready_for_int8(tmp_path: Path) -> None:
     assert not {"Sigmoid", "Mul", "HardSigmoid", "HardSwish"} & int8.facts.ops.keys()
     assert simplified.facts.ops["Clip"] == 33
     assert int8.facts.int8_macs == int8.facts.macs
+
+
+# --- early exits --------------------------------------------------------------------------------------------
+
+
+def test_kept_exits_walk_the_whole_road(run: Run, workplace: Path) -> None:
+    stage = '{do = "self-distill", epochs = 2, batch = 64, keep_exits = true, precision = "float32", threads = 1}'
+    _, report = run(f'stages=[{stage}, {{do = "quantize"}}]', "gate={}", "bench.memory=false")
+    folder = workplace / "runs" / "toy"
+    assert (folder / "1-self-distill" / "network" / "exits.safetensors").is_file()
+    names = ["logits", "exit_layer1", "exit_layer2"]
+    assert report.stages[1].facts["float"]["outputs"].keys() == set(names)  # type: ignore[index]
+    judged = {one["output"]: one["correct"] for one in report.stages[0].facts["exits"]}  # type: ignore[attr-defined]
+    for candidate in report.candidates:
+        assert list(candidate.facts.outputs) == names
+        assert list(candidate.exits) == names[1:]
+        assert all(found.total == 120 and found.low <= found.top1 <= found.high for found in candidate.exits.values())
+    float_one, int8 = report.candidates
+    assert float_one.accuracy is not None
+    assert float_one.accuracy.correct == judged["logits"]
+    assert {name: found.correct for name, found in float_one.exits.items()} == {
+        "exit_layer1": judged["layer1"],
+        "exit_layer2": judged["layer2"],
+    }
+    assert int8.facts.int8_macs == int8.facts.macs
+    with np.load(folder / "2-export" / "float.vectors.npz") as vectors:
+        assert sorted(vectors) == ["exit_layer1", "exit_layer2", "inputs", "outputs"]

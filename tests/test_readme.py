@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from edgelathe.recipe import BenchSection, DataSection, ExportSection, ModelSection, Recipe, load_recipe
+from edgelathe.recipe import BenchSection, DataSection, ExportSection, Recipe, load_recipe
+from edgelathe.recipe_networks import TeacherSection
 from edgelathe.recipe_stages import STAGES
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -41,6 +42,6 @@ def test_the_script_runs(tmp_path: Path) -> None:
 def test_every_key_of_a_recipe_is_documented() -> None:
     text = (README.parent / "docs" / "recipe.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(?:export\.|bench\.)?([a-z_]+)`", text))
-    sections = (Recipe, ModelSection, DataSection, ExportSection, BenchSection, *STAGES.values())
+    sections = (Recipe, TeacherSection, DataSection, ExportSection, BenchSection, *STAGES.values())
     keys = {key for section in sections for key in section.model_fields}
-    assert keys - named - {"do", "model", "data", "teacher", "stages", "export", "bench", "gate"} == set()
+    assert keys - named - {"do", "model", "data", "teacher", "teachers", "stages", "export", "bench", "gate"} == set()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import tomllib
 import typing
 from collections.abc import Callable
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 from edgelathe.compress.augment import AUGMENTS
 from edgelathe.compress.distill.distill import distill
-from edgelathe.compress.distill.weighting import WEIGHTINGS
+from edgelathe.compress.distill.self_distill import self_distill
+from edgelathe.compress.distill.several import COMBINES, SEVERAL_FEATURES, distill_several
+from edgelathe.compress.distill.weighting.names import WEIGHTINGS
+from edgelathe.compress.mix import MIXES
+from edgelathe.compress.options import TrainingOptions
 from edgelathe.compress.penalty import SPARSITIES
 from edgelathe.compress.precision import PRECISIONS
 from edgelathe.compress.prune.channels import prune_channels
@@ -40,6 +45,7 @@ from edgelathe.recipe_stages import (
     SPARSIFIED_BY_THE_STAGE,
     STAGES,
     Distill,
+    DistillSeveral,
     PruneChannels,
     PruneStep,
     Qat,
@@ -138,7 +144,7 @@ def test_every_shipped_recipe_is_valid_and_named_as_its_file(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.gate
-    assert recipe.stages[-1].do == "quantize"
+    assert recipe.stages[-1].do in ("quantize", "qat")
 
 
 def test_shipped_recipes_are_all_found() -> None:
@@ -154,11 +160,12 @@ def test_a_recipe_survives_its_own_json() -> None:
 # --- the stages are the functions ---------------------------------------------------------------------------
 
 GIVEN_BY_THE_PIPELINE = {
-    *("model", "teacher", "data", "example", "images", "output", "preprocess", "teacher_preprocess"),
+    *("model", "teacher", "teachers", "data", "example", "images", "output", "preprocess", "teacher_preprocess"),
     *(
         "objective",
         "constraint",
         "state",
+        "answers_in",
         "on_epoch",
         "on_progress",
         "progress",
@@ -172,6 +179,8 @@ GIVEN_BY_THE_PIPELINE = {
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "train": train,
     "distill": distill,
+    "distill-several": distill_several,
+    "self-distill": self_distill,
     "prune-channels": prune_channels,
     "sparsify": sparsify,
     "sparsify-gradually": sparsify_gradually,
@@ -188,11 +197,32 @@ def test_every_stage_has_its_function() -> None:
     assert FUNCTIONS.keys() == STAGES.keys()
 
 
+def keywords(function: Callable[..., Any]) -> dict[str, Any]:
+    """Keyword arguments and their defaults, those of **training: Unpack[...] among them; theirs are train's but for the
+    DEFAULTS beside the function, which its own test holds it to."""
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            (options,) = typing.get_args(typing.get_type_hints(function)[name])
+            assert typing.is_typeddict(options)
+            defaults = keywords(train) | sys.modules[function.__module__].DEFAULTS
+            found.update({key: defaults[key] for key in options.__annotations__ if key not in GIVEN_BY_THE_PIPELINE})
+        elif name not in GIVEN_BY_THE_PIPELINE:
+            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, name
+            found[name] = parameter.default
+    return found
+
+
+def test_what_training_functions_share_is_what_train_takes() -> None:
+    hints = typing.get_type_hints(TrainingOptions)
+    wanted = typing.get_type_hints(train)
+    not_shared = {"model", "data", "preprocess", "objective", "return"}
+    assert hints == {name: hint for name, hint in wanted.items() if name not in not_shared}
+
+
 @pytest.mark.parametrize("do", sorted(FUNCTIONS))
 def test_the_keys_of_a_stage_are_the_keywords_of_its_function(do: str) -> None:
-    parameters = inspect.signature(FUNCTIONS[do]).parameters
-    wanted = {name: parameter.default for name, parameter in parameters.items() if name not in GIVEN_BY_THE_PIPELINE}
-    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in wanted)
+    wanted = keywords(FUNCTIONS[do])
     fields = {name: field for name, field in STAGES[do].model_fields.items() if name != "do"}
     if do == "quantize":
         searching = inspect.signature(tune_file).parameters
@@ -217,9 +247,12 @@ def test_the_keys_of_a_stage_are_the_keywords_of_its_function(do: str) -> None:
     [
         (Train, "schedule", SCHEDULES),
         (Train, "augment", AUGMENTS),
+        (Train, "mix", MIXES),
         (Train, "precision", PRECISIONS),
         (Train, "sparsity", SPARSITIES),
         (Distill, "weighting", WEIGHTINGS),
+        (DistillSeveral, "combine", COMBINES),
+        (DistillSeveral, "features", SEVERAL_FEATURES),
         (PruneChannels, "criterion", CRITERIA),
         (Sparsify, "scope", SCOPES),
         (SparsifyGradually, "criterion", SPARSITY_CRITERIA),
@@ -234,6 +267,7 @@ def test_the_keys_of_a_stage_are_the_keywords_of_its_function(do: str) -> None:
         (Qat, "gradients", typing.get_args(Gradients)),
         (Qat, "schedule", SCHEDULES),
         (Qat, "augment", AUGMENTS),
+        (Qat, "mix", MIXES),
     ],
 )
 def test_the_words_a_key_takes_are_those_the_function_knows(stage: type, key: str, words: Any) -> None:
@@ -466,8 +500,8 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
             "epochs = 2",
             "epochs = 2\nfloat = 1",
             'Unknown key "stages.0.float" in {file}, line 13: valid are: augment, batch, compiled, decay_norms, do, '
-            "epochs, evaluate, label_smoothing, lr, momentum, precision, schedule, sparsity, "
-            "sparsity_strength, threads, warmup, weight_decay.",
+            "ema, epochs, evaluate, label_smoothing, lr, mix, mix_strength, momentum, precision, schedule, sparsity, "
+            "sparsity_strength, threads, views, warmup, weight_decay.",
         ),
         # unknown sections: the misspelt one is said, not that the right one is missing
         ("[data]", "[dataa]", 'Unknown key "dataa" in {file}, line 7: did you mean "data"?'),
@@ -479,8 +513,8 @@ def test_an_override_of_a_stage_where_there_are_none(written: Callable[..., Path
             '"quantize"',
             '"brew"',
             'Unknown stage "brew" at stages.2.do in {file}, line 20: '
-            "valid are: distill, drop-squeeze-excite, open-shortcuts, prune-channels, qat, quantize, "
-            "replace-activations, sparsify, sparsify-gradually, store-weights, train.",
+            "valid are: distill, distill-several, drop-squeeze-excite, open-shortcuts, prune-channels, qat, quantize, "
+            "replace-activations, self-distill, sparsify, sparsify-gradually, store-weights, train.",
         ),
         (
             'do = "quantize"',
@@ -697,3 +731,20 @@ def test_settings_of_a_measurement_given_as_keywords() -> None:
         with pytest.raises(EdgeLatheError) as caught:
             bench_section(**keys)
         assert str(caught.value) == sentence
+
+
+KEPT = '[[stages]]\ndo = "self-distill"\nepochs = 1\nkeep_exits = true\n'
+
+
+def test_exits_are_kept_for_the_files_made_of_the_network(written: Callable[..., Path]) -> None:
+    recipe = load_recipe(written(RECIPE.replace('[[stages]]\ndo = "quantize"', KEPT + '[[stages]]\ndo = "quantize"')))
+    assert [stage.do for stage in recipe.stages] == ["train", "prune-channels", "self-distill", "quantize"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "changer"),
+    [('[[stages]]\ndo = "prune-channels"', "prune-channels"), ('[[stages]]\ndo = "quantize"', "qat")],
+)
+def test_nothing_changes_a_network_whose_exits_are_kept(written: Callable[..., Path], stage: str, changer: str) -> None:
+    text = RECIPE.replace(stage, KEPT + stage).replace('"quantize"', '"qat"\nepochs = 1')
+    assert f"(self-distill) keeps its exits, and {changer} behind it would change the network" in refusal(written(text))

@@ -15,7 +15,7 @@ from edgelathe.data import Dataset, load_data
 from edgelathe.errors import EdgeLatheError
 from edgelathe.latencymeasure import Deployment
 from edgelathe.networks import Network, load_source, restore, store
-from edgelathe.recipe import ModelSection
+from edgelathe.recipe import ModelSection, load_recipe
 from edgelathe.recipe_stages import STAGES as RECIPE_STAGES
 from edgelathe.recipe_stages import (
     Distill,
@@ -24,6 +24,7 @@ from edgelathe.recipe_stages import (
     PruneChannels,
     PruneStep,
     ReplaceActivations,
+    SelfDistill,
     Train,
 )
 from edgelathe.runfolder import SCRATCH
@@ -34,6 +35,7 @@ from edgelathe.stages import (
     run_drop_squeeze_excite,
     run_prune_channels,
     run_replace_activations,
+    run_self_distill,
     run_train,
 )
 from torch import nn
@@ -78,7 +80,9 @@ def test_training_stages_work_on_a_copy_and_keep_their_state(
     assert not torch.equal(outcome.model.state_dict()["conv1.weight"], before["conv1.weight"])
     assert outcome.summary.startswith(done)
     assert outcome.summary.endswith(" of 20 test images right after the last one")
-    assert outcome.facts == {"precision": "float32", "compiled": False, "threads": 1, "images_per_second": {}}
+    facts = {key: value for key, value in outcome.facts.items() if key != "objective"}
+    assert facts == {"precision": "float32", "compiled": False, "threads": 1, "processes": 1, "images_per_second": {}}
+    assert outcome.facts["objective"]["loss"] == {"train": "cross-entropy", "distill": "kd"}[stage.do]
     assert [epoch["epoch"] for epoch in outcome.epochs] == list(range(1, stage.epochs + 1))
     assert (context.folder / SCRATCH / "checkpoint.safetensors").is_file()
 
@@ -100,6 +104,32 @@ def test_distilling_learns_from_the_teacher_of_the_context(network: Network, con
     stage = Distill(do="distill", epochs=1, batch=32, precision="float32", threads=1, alpha=1.0)
     own = run_distill(stage, network, context).epochs[0]["loss"]
     assert own == pytest.approx(0.0, abs=0.3), "a network that learns from itself has little to learn"
+
+
+@pytest.mark.parametrize(
+    ("keys", "layers"),
+    [
+        ("", {"layer1": "layer1", "layer2": "layer2", "layer3": "layer3"}),
+        ('layers = ["layer2"]\n', {"layer2": "layer2"}),
+        ('layers = { "layer2.0" = "layer1.0" }\n', {"layer2.0": "layer1.0"}),
+    ],
+)
+def test_a_recipe_with_a_loss_on_features_records_what_was_compared(
+    keys: str, layers: dict[str, str], network: Network, context: Context, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        '[model]\nsource = "cifar_resnet8"\n[data]\nsource = "digits"\n[[stages]]\ndo = "train"\nepochs = 1\n'
+        '[[stages]]\ndo = "prune-channels"\n[[stages]]\ndo = "distill"\nloss = "vid"\nepochs = 1\nbatch = 32\n'
+        f'precision = "float32"\nthreads = 1\nevaluate = "every"\n{keys}'
+    )
+    _, prune, distill = load_recipe(path).stages
+    pruned = replace(network, model=run_prune_channels(prune, network, context).model)
+    outcome = run_distill(distill, pruned, context)
+    assert outcome.facts["objective"]["layers"] == layers
+    assert outcome.facts["objective"]["beta"] == 1.0
+    assert outcome.epochs[0]["logged"].keys() >= {"teacher", "labels", "vid"}
+    assert outcome.model.state_dict().keys() == pruned.model.state_dict().keys()
 
 
 def test_pruning_writes_its_plan_and_says_what_is_left(network: Network, context: Context) -> None:
@@ -216,3 +246,19 @@ def test_surgery_can_be_stored_and_restored(efficientnet: Network, context: Cont
     with torch.no_grad():
         assert torch.equal(again(example), replaced(example))
     assert "SiLU" not in {type(module).__name__ for module in again.modules()}
+
+
+@pytest.mark.parametrize("keep_exits", [False, True])
+def test_distilling_from_itself_says_how_good_its_exits_are(
+    network: Network, context: Context, keep_exits: bool
+) -> None:
+    stage = SelfDistill(do="self-distill", epochs=1, batch=32, precision="float32", threads=1, keep_exits=keep_exits)
+    outcome = run_self_distill(stage, network, context)
+    first, second, own = outcome.facts["exits"]
+    assert [one["output"] for one in (first, second, own)] == ["layer1", "layer2", "logits"]
+    assert all(one["low"] <= one["top1"] == one["correct"] / 20 <= one["high"] for one in (first, second, own))
+    assert own["top1"] == outcome.epochs[-1]["test_accuracy"]
+    kept = "kept" if keep_exits else "not kept"
+    assert f"right after the last one; exits ({kept}): layer1 {first['top1']:.2%} (" in outcome.summary
+    assert (outcome.exits is not None) is keep_exits
+    assert outcome.model.state_dict().keys() == network.model.state_dict().keys()

@@ -8,6 +8,7 @@ import pytest
 from edgelathe.bench.study.records import Cell
 from edgelathe.data import Preprocess
 from edgelathe.recipe import ModelSection, Recipe, load_recipe
+from edgelathe.recipe_networks import TeacherSection
 from edgelathe.recipe_stages import Distill, PruneChannels, Sparsify, Train
 from edgelathe.studycells import (
     cells,
@@ -121,14 +122,14 @@ def test_students_are_distilled_from_the_trained_teacher() -> None:
     study = make(students=[{"name": "a", "source": "cifar_resnet8", "arguments": {"width": 8}}], quantize={})
     recipe = student_recipe(study, Cell(student="a", kind="student", seed=3), TEACHER)
     assert recipe.model == ModelSection(source="cifar_resnet8", arguments={"width": 8})
-    assert recipe.teacher == TEACHER
+    assert recipe.teacher == TeacherSection(**dict(TEACHER))
     assert [stage.do for stage in recipe.stages] == ["distill", "quantize"]
 
 
 def test_cuts_start_from_the_student_and_are_recovered() -> None:
     study = make(weights={"scope": "layer"}, channels={"criterion": "l1"})
     recipe = cut(study, "weights", "parameters", 0.42)
-    assert (recipe.model, recipe.teacher) == (STUDENT, TEACHER)
+    assert (recipe.model, recipe.teacher) == (STUDENT, TeacherSection(**dict(TEACHER)))
     recover = Distill(do="distill", epochs=1)
     assert recipe.stages == (Sparsify(do="sparsify", scope="layer", keep=0.42), recover)
     assert cut(study, "channels").stages == (

@@ -55,7 +55,14 @@ def benchmark(
         for name, path in zip(names, paths, strict=True)
     ]
     candidates = measure(
-        files, section, images=None if data is None else data.test, root=Path(), seed=seed, say=say, on_round=on_round
+        files,
+        section,
+        images=None if data is None else data.test,
+        classes=() if data is None else data.classes,
+        root=Path(),
+        seed=seed,
+        say=say,
+        on_round=on_round,
     )
     return Report(
         name="bench",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Unpack
 
 from torch import nn
 
 from ... import errors
 from ...data import Dataset, Preprocess
-from ..augment import Augment
-from ..checkpoint import Epoch
 from ..fit import check_fit
 from ..objective import as_tensor, network_inputs
-from ..schedule import Schedule
+from ..options import FloatOptions, TrainingOptions
 from ..train import TrainResult, train
 from .gradual import Gradual
 from .movement import Movement
@@ -25,6 +22,9 @@ from .sparsify import choose_pattern, plan_from, refused, sparse_of
 from .weights import find_weights
 
 CRITERIA: dict[str, type[Gradual | Movement]] = {"magnitude": Gradual, "movement": Movement}
+DEFAULTS: TrainingOptions = {"lr": 0.05, "title": "sparsify"}
+"""Where they are not those of `train`."""
+
 _METHODS: dict[str, Method] = {"magnitude": "gradual", "movement": "movement"}
 
 
@@ -40,25 +40,7 @@ def sparsify_gradually(
     ramp: float = 0.5,
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
-    epochs: int,
-    batch: int = 128,
-    lr: float = 0.05,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    decay_norms: bool = True,
-    schedule: Schedule = "cosine",
-    warmup: float = 0.0,
-    label_smoothing: float = 0.0,
-    augment: Augment = "none",
-    precision: Literal["auto", "float32", "bf16"] = "auto",
-    compiled: bool | Literal["auto"] = False,
-    evaluate: Literal["last", "every"] = "last",
-    seed: int = 0,
-    threads: int | None = None,
-    state: Path | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    progress: bool = True,
-    title: str = "sparsify",
+    **training: Unpack[FloatOptions],
 ) -> tuple[TrainResult, SparsityPlan]:
     """Train `model` in place while weights become zeros; how the training went, and what is zero now.
 
@@ -80,15 +62,10 @@ def sparsify_gradually(
     example = network_inputs(as_tensor(data.test.x[:1]), preprocess)
     weights = refused(find_weights(model, example, only, ignore), chosen)
     constraint = CRITERIA[criterion](
-        model, sparse_of(weights, pattern), name, keep=share, scope=scope, ramp=ramp * epochs
+        model, sparse_of(weights, pattern), name, keep=share, scope=scope, ramp=ramp * training["epochs"]
     )
-    result = train(
-        model, data, preprocess=preprocess, epochs=epochs, batch=batch, lr=lr, momentum=momentum,
-        weight_decay=weight_decay, decay_norms=decay_norms, schedule=schedule, warmup=warmup,
-        label_smoothing=label_smoothing, augment=augment, precision=precision, compiled=compiled, evaluate=evaluate,
-        seed=seed, threads=threads, constraint=constraint, state=state, on_epoch=on_epoch, progress=progress,
-        title=title,
-    )  # fmt: skip
+    options: TrainingOptions = {**DEFAULTS, **training, "constraint": constraint}
+    result = train(model, data, preprocess=preprocess, **options)
     plan = plan_from(
         model, weights, constraint.masks, pattern=pattern, scope=scope, method=_METHODS[criterion], keep=share
     )

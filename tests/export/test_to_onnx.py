@@ -21,6 +21,7 @@ from edgelathe.export.metadata import describe_model, read_metadata
 from edgelathe.export.parity import check_parity, torch_reference
 from edgelathe.export.to_onnx import export_onnx
 from edgelathe.models import zoo
+from edgelathe.models.exits import Exit, Exits, NetworkWithExits
 from edgelathe.models.weights import load_weights
 from torch import Tensor, nn
 
@@ -380,3 +381,36 @@ def test_unwritable_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EdgeLatheError, match=r"^Cannot write the ONNX model .*file/m\.onnx: "):
         export_onnx(nn.Flatten(), EXAMPLE, tmp_path / "file" / "m.onnx")
+
+
+# --- early exits --------------------------------------------------------------------------------------------
+
+
+def test_exits_are_named_outputs_and_change_no_name_of_the_network(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    exits = Exits([Exit("0", 4, 8, 4, (4, 4), 3), Exit("1", 4, 8, 4, (2, 2), 3)])
+    with_exits = NetworkWithExits(network, exits).eval()
+    export_onnx(with_exits, torch.zeros(1, 3, 8, 8), tmp_path / "exits.onnx")
+    export_onnx(network, torch.zeros(1, 3, 8, 8), tmp_path / "alone.onnx")
+    graph, alone = (onnx.load(tmp_path / f"{name}.onnx").graph for name in ("exits", "alone"))
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in graph.output
+    }
+    assert list(shapes) == ["logits", "exit_0", "exit_1"]
+    assert all(shape == ["batch", 3] for shape in shapes.values())
+
+    beside = {node.name for node in graph.node} - {node.name for node in alone.node}
+    assert {node.name for node in alone.node} <= {node.name for node in graph.node}
+    assert {tensor.name for tensor in alone.initializer} <= {tensor.name for tensor in graph.initializer}
+    assert beside
+    assert all(name.startswith("exits.classifiers.") for name in beside)
+
+    inputs = np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32)
+    path = tmp_path / "exits.onnx"
+    for number in range(3):
+        reference = torch_reference(with_exits, output=number)
+        assert check_parity(reference, path, inputs, batches=(1, 3), tolerance=1e-5, output=number).passed
+    swapped = check_parity(torch_reference(with_exits, output=1), path, inputs, batches=(1,), tolerance=1e-2, output=2)
+    assert not swapped.passed

@@ -84,3 +84,12 @@ def test_unreadable_files(kind: str, tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(EdgeLatheError, match="there is no such file"):
         read_vectors(tmp_path / "v.npz")
+
+
+def test_other_outputs_are_kept_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "v.npz"
+    write_vectors(path, INPUTS, 2 * INPUTS, {"exit_a": 3 * INPUTS})
+    with np.load(path, allow_pickle=False) as archive:
+        assert sorted(archive) == ["exit_a", "inputs", "outputs"]
+        np.testing.assert_array_equal(archive["exit_a"], 3 * INPUTS)
+    np.testing.assert_array_equal(read_vectors(path)[1], 2 * INPUTS)

@@ -42,6 +42,19 @@ def test_it_ends_at_the_share_and_has_learned(blobs: Dataset, conv_net: MakeNet,
 
 
 @pytest.mark.parametrize("criterion", ["magnitude", "movement"])
+def test_averaged_weights_are_zero_where_the_weights_are(blobs: Dataset, conv_net: MakeNet, criterion: str) -> None:
+    # Until the last update, weights that are zero at the end had values, which are still in the average.
+    plain, averaged = conv_net(), conv_net()
+    _, wanted = fit(plain, blobs, criterion=criterion, ramp=1.0)
+    _, plan = fit(averaged, blobs, criterion=criterion, ramp=1.0, ema=0.99)
+    assert plan == wanted
+    for weight in plan.sparse:
+        mine, theirs = (model.get_parameter(weight.weight) for model in (averaged, plain))
+        assert torch.equal(mine == 0, theirs == 0)
+        assert not torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "movement"])
 @pytest.mark.parametrize("killed_after", [1, 3])
 def test_killed_and_continued_ends_with_the_same_bytes(
     blobs: Dataset, conv_net: MakeNet, tmp_path: Path, criterion: str, killed_after: int

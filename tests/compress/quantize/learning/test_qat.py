@@ -78,11 +78,11 @@ def apart(model: ir.Model, reference: Path, data: Dataset) -> float:
     return float(nn.functional.kl_div(mine, theirs, log_target=True, reduction="batchmean"))
 
 
-@pytest.mark.parametrize("ranges", RANGES)
-def test_training_wins_back_what_rounding_lost(blobs: Dataset, float_file: Path, ranges: Ranges) -> None:
+@pytest.mark.parametrize("settings", [*({"ranges": ranges} for ranges in RANGES), {"ema": 0.9, "mix": "cutmix"}])
+def test_training_wins_back_what_rounding_lost(blobs: Dataset, float_file: Path, settings: dict[str, Any]) -> None:
     planned = two_bits(float_file, blobs)
     rounded = apart(apply_plan(planned.prepared, planned.plan), float_file, blobs)
-    trained = learn(planned, blobs, ranges=ranges, alpha=1.0, epochs=6)
+    trained = learn(planned, blobs, alpha=1.0, epochs=6, **settings)
     written = apply_plan(trained.prepared, trained.plan)
     assert apart(written, float_file, blobs) < 0.5 * rounded
     assert trained.training.test_accuracy == accuracy(written, blobs) >= 0.95
