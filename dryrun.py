@@ -120,7 +120,7 @@ def _steps(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[Step], lis
     from .export.to_onnx import export_onnx
     from .models.exits import Exits
     from .networks import load_source
-    from .stages import prune
+    from .stages.pruning import prune
     from .teachersource import check_taught
 
     whole = network = load_source(recipe.model, data, recipe.seed)

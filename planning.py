@@ -73,7 +73,7 @@ def _scanned(
     from .compress.prune.sensitivity import scan_sensitivity
     from .compress.prune.targets import KEYS, one_target
     from .compress.prune.trace import trace_groups
-    from .stages import samples_for, samples_of
+    from .stages.pruning import samples_for, samples_of
 
     stage = recipe.stages[number]
     assert isinstance(stage, PruneChannels)

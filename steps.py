@@ -162,7 +162,8 @@ class Steps:
         self, stage: Any, network: Network, teacher: Network, whole: Network, teachers: tuple[Teacher, ...]
     ) -> Network:
         from .networks import restore, store
-        from .stages import STAGES, Context
+        from .stages import STAGES
+        from .stages.context import Context
 
         settings = {
             "stage": stage.model_dump(mode="json"),

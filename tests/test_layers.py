@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("models", "compress", "export", "bench", "verbs", "cli")
+FOLDERS = ("models", "compress", "export", "bench", "stages", "verbs", "cli")
 GROUND = {
     "errors",
     "files",

@@ -23,7 +23,8 @@ from edgelathe.networks import Network
 from edgelathe.recipe import load_recipe
 from edgelathe.recipe_stages import Distill
 from edgelathe.stages import STAGES as NETWORK_STAGES
-from edgelathe.stages import Context, Outcome, run_distill
+from edgelathe.stages.context import Context, Outcome
+from edgelathe.stages.training import run_distill
 from safetensors.torch import load_file
 
 STAGES = ("1-train", "2-prune-channels", "3-distill", "4-export", "5-quantize", "6-bench")

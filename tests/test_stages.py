@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgelathe import stages
 from edgelathe.bench.records import StageRecord
 from edgelathe.compress.batchnorm import reestimate_batch_norm
 from edgelathe.compress.prune.macs import count_macs
@@ -28,16 +27,11 @@ from edgelathe.recipe_stages import (
     Train,
 )
 from edgelathe.runfolder import SCRATCH
-from edgelathe.stages import (
-    STAGES,
-    Context,
-    run_distill,
-    run_drop_squeeze_excite,
-    run_prune_channels,
-    run_replace_activations,
-    run_self_distill,
-    run_train,
-)
+from edgelathe.stages import STAGES, pruning
+from edgelathe.stages.context import Context
+from edgelathe.stages.pruning import run_prune_channels
+from edgelathe.stages.surgery import run_drop_squeeze_excite, run_replace_activations
+from edgelathe.stages.training import run_distill, run_self_distill, run_train
 from torch import nn
 
 
@@ -154,7 +148,7 @@ def test_pruning_to_a_latency_keeps_what_was_measured(
         asked.append(keys)
         return lambda model: 0.1 + 0.9 * count_macs(model, example)[0] / count_macs(whole, example)[0]
 
-    monkeypatch.setattr(stages, "latency_against", latency_against)
+    monkeypatch.setattr(pruning, "latency_against", latency_against)
     where = Deployment("openvino", threads=2)
     stage = PruneChannels(do="prune-channels", keep_latency=0.6, criterion="l1", latency_of="int8")
     outcome = run_prune_channels(stage, network, replace(context, deployment=where))
@@ -171,7 +165,7 @@ def test_pruning_to_a_latency_keeps_what_was_measured(
 def test_nothing_is_measured_unless_a_stage_asks_for_it(
     network: Network, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "latency_against", None)
+    monkeypatch.setattr(pruning, "latency_against", None)
     outcome = run_prune_channels(PruneChannels(do="prune-channels", keep_params=0.6), network, context)
     assert "latencies" not in outcome.facts
     assert outcome.facts["parameters_after"] <= 0.6 * outcome.facts["parameters_before"]

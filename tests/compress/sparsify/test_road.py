@@ -18,7 +18,8 @@ from edgelathe.errors import EdgeLatheError
 from edgelathe.networks import Network, load_source, restore, store
 from edgelathe.recipe import ExportSection, ModelSection
 from edgelathe.recipe_stages import Distill, PruneChannels, Qat, Quantize, Section, Sparsify, SparsifyGradually
-from edgelathe.stages import STAGES, Context
+from edgelathe.stages import STAGES
+from edgelathe.stages.context import Context
 from onnx import numpy_helper
 
 Step = Callable[[Network, Section], Network]
