@@ -10,6 +10,21 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from .checkpoint import Epoch
 
 
+def bar(console: Console, *, disable: bool = False) -> Progress:
+    """What is done, the field `figures`, the time it took and the time that is left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=disable,
+        refresh_per_second=4,
+    )
+
+
 class TrainingProgress:
     """Context manager showing epoch, loss, accuracy, images/s and time left; nothing unless `shown`."""
 
@@ -21,16 +36,7 @@ class TrainingProgress:
         self._bar: Progress | None = None
         self._task = TaskID(0)
         if shown and console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[figures]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=console,
-                refresh_per_second=4,
-            )
+            self._bar = bar(console)
             self._task = self._bar.add_task(
                 self._describe(done + 1), total=epochs * steps, completed=done * steps, figures=""
             )

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TaskID
 from torch import Tensor, nn
 
 from ... import errors
@@ -21,6 +21,7 @@ from ...files import write_atomic
 from ..augment import Draws, augment
 from ..objective import network_inputs
 from ..precision import ADVANTAGE, Precision, autocast
+from ..progress import bar
 from .frozen import folded
 from .teachers import Teacher
 
@@ -36,17 +37,7 @@ class AnsweringProgress:
     def __init__(self, teacher: str, *, images: int, shown: bool) -> None:
         self._console = Console(stderr=True, quiet=not shown)
         self._title = f"answers of {teacher}"
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not (shown and self._console.is_terminal),
-            refresh_per_second=4,
-        )
+        self._bar = bar(self._console, disable=not (shown and self._console.is_terminal))
         self._images = images
         self._task: TaskID | None = None
         self._began = 0.0

@@ -1,4 +1,4 @@
-"""Teachers as ONNX files: the toy network of these tests, written as text."""
+"""Teachers of these tests: the toy network as an ONNX file, written as text, and one that counts its images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,25 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 WriteOnnx = Callable[..., Path]
+
+
+class Counted(nn.Module):
+    """Counts images; the same count for all copies of it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.seen = network, [0]
+
+    def __deepcopy__(self, _memo: object) -> Counted:
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen[0] += len(x)
+        return self.network(x)
+
 
 _ONNX_TYPE = {"float": np.float32, "float16": np.float16, "double": np.float64}
 

@@ -22,26 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from .conftest import Counted
+
 MakeNet = Callable[[], nn.Module]
 
 
 class Killed(BaseException):
     pass
-
-
-class Counted(nn.Module):
-    """Counts images; the same count for all copies of it."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.seen = network, [0]
-
-    def __deepcopy__(self, _memo: object) -> Counted:
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen[0] += len(x)
-        return self.network(x)
 
 
 @pytest.fixture

@@ -13,28 +13,15 @@ from edgelathe.compress.distill.stored_teacher import stores_answers
 from edgelathe.compress.train import TrainResult, train
 from edgelathe.data import Dataset
 from edgelathe.errors import EdgeLatheError
-from torch import Tensor, nn
+from torch import nn
+
+from .conftest import Counted
 
 MakeNet = Callable[[], nn.Module]
 
 
 class Killed(BaseException):
     pass
-
-
-class Counted(nn.Module):
-    """Counts its calls, for all copies together."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.calls = network, [0]
-
-    def __deepcopy__(self, _memo: object) -> Counted:
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls[0] += 1
-        return self.network(x)
 
 
 @pytest.fixture
@@ -67,9 +54,9 @@ def test_stored_answers_teach_the_same(blobs: Dataset, small_net: MakeNet, teach
 def test_the_teacher_rests_while_the_student_learns(blobs: Dataset, small_net: MakeNet) -> None:
     teacher = Counted(small_net())
     _distill(small_net(), teacher, blobs, store_answers=True)
-    some = teacher.calls[0]
+    some = teacher.seen[0]
     _distill(small_net(), teacher, blobs, store_answers=True, epochs=9)
-    assert teacher.calls[0] == 2 * some
+    assert teacher.seen[0] == 2 * some
 
 
 def test_a_second_student_finds_the_answers(
