@@ -19,6 +19,10 @@ import pytest
 from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 
+# Toy networks gain nothing from a second thread, and threads that spin while they wait for each other crawl on a busy
+# machine. Read when torch is first imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples on every run, and no limit on the time of one: machines that run tests are busy.
 settings.register_profile("edgelathe", deadline=None, derandomize=True)
 settings.load_profile("edgelathe")
