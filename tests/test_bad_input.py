@@ -301,7 +301,7 @@ def test_every_writer_of_artifacts_leaves_the_old_file_on_a_full_disk(
     data = load_data("digits", limit_train=64, limit_test=20)
     report = read_report(toy_run)
     images = np.zeros((64, 1, 32, 32), np.float32)
-    disk = full_disk(40_000)
+    disk = full_disk(60_000)
     writers: dict[str, Callable[[], object]] = {
         "net.onnx": lambda: export_onnx(network, torch.zeros(1, 1, 8, 8), disk.folder / "net.onnx"),
         "int8.onnx": lambda: edgelathe.quantize(
