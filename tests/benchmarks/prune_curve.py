@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ class Recovery:
     lr: float
     alpha: float
     temperature: float
-    precision: str
+    precision: Literal["float32", "bf16"]
     seed: int
 
 

@@ -74,16 +74,17 @@ def _cells(row: Row) -> list[str]:
 
 
 def _notes(settings: Row) -> list[str]:
+    passes = "one pass" if settings["epochs"] == 1 else f"{settings['epochs']} passes"
     taught = f"alpha {settings['alpha']:g}, T {settings['temperature']:g}"
     return [
         "cut, norms again, recovered: accuracy right after the cut, with batch norms measured again, and after the"
         " distillation; change: of the last from the whole network, in points, and agreement: with its answers, both on"
         " the same images, so that the interval of the change is a paired one (Tango 1998)",
-        f"recovery, the same for all: {settings['epochs']} epochs over {settings['images']:,} training images augmented"
+        f"recovery, the same for all: {passes} over {settings['images']:,} training images augmented"
         f" by {settings['augment']}, distilled from the whole network ({taught}), SGD from lr {settings['lr']:g},"
         f" cosine, batches of {settings['batch']}, {settings['precision']}",
-        f"criteria that look at images look at {settings['samples']}; one seed: two criteria whose intervals overlap"
-        " this much are not told apart",
+        f"criteria that look at images look at {settings['samples']}; one seed; intervals are of the comparison with"
+        " the whole network, not of criteria with each other",
     ]
 
 
