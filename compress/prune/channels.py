@@ -79,7 +79,10 @@ def prune_channels(
         assert measure is not None
         found = measure_multiples(model, example, prunable, costs, measure, seed=seed)
         multiples = {one.layer: one.multiple for one in found}
-    ladder = make_ladder(model, prunable, importance, scope=scope, multiples=multiples, comparable=name in COMPARABLE)
+    ladder = make_ladder(
+        model, prunable, importance, scope=scope, multiples=multiples, comparable=name in COMPARABLE,
+        one_by_one=key == "keep_latency",
+    )  # fmt: skip
     prediction = Prediction(model, costs, groups, ladder.rankings)
     whole = ladder.widths(0)
     latency = None

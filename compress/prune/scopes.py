@@ -90,11 +90,14 @@ def make_ladder(
     scope: Scope,
     multiples: Mapping[str, int],
     comparable: bool = False,
+    one_by_one: bool = False,
 ) -> Ladder:
     """All widths that `scope` allows for the prunable `groups`, given the importance [before] of their channels.
 
     multiples  -- by group: its width is rounded to a multiple of this (and of its blocks); it keeps at least so many.
     comparable -- importance is compared across groups as it is.
+    one_by_one -- groups that lose blocks at the same share do so one after the other, each a step: for targets that lie
+                  between two shares.
     """
     multiples = {group.layer: group.step(multiples[group.layer]) for group in groups}
     rankings = {
@@ -123,7 +126,9 @@ def make_ladder(
             total = sum(groups[number].before for number in kind)
             places[inside] = _shares_gone(Blocks(channels[inside], places[inside]), total)
     order = places.argsort(kind="stable")
-    together = np.diff(places[order]) == 0 if scope != "global" else np.zeros(max(0, len(order) - 1), bool)
+    together = np.diff(places[order]) == 0
+    if scope == "global" or one_by_one:
+        together[:] = False
     ends = np.flatnonzero(np.concatenate([[True], ~together, [True]])) if len(order) else np.zeros(1, np.int64)
     return Ladder(rankings, multiples, owners[order], channels[order], ends)
 

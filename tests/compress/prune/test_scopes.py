@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -66,6 +67,19 @@ def test_every_step_narrows_by_whole_multiples_and_keeps_the_most_important(
                 kept = [float(importance[group.layer][c]) for c in inside if c in group.keep]
                 gone = [float(importance[group.layer][c]) for c in inside if c not in group.keep]
                 assert not gone or min(kept) >= max(gone)
+
+
+def test_one_by_one_the_steps_of_equal_shares_are_walked_through_a_group_at_a_time() -> None:
+    groups = [_group("a", 16, 1), _group("b", 32, 1), _group("c", 64, 1)]
+    model, importance = _network(a=16, b=32, c=64), _importance(groups, 0)
+    multiples = {"a": 8, "b": 16, "c": 4}
+    together = make_ladder(model, groups, importance, scope="uniform", multiples=multiples)
+    apart = make_ladder(model, groups, importance, scope="uniform", multiples=multiples, one_by_one=True)
+    walked = [apart.widths(step) for step in range(apart.last + 1)]
+    assert all(together.widths(step) in walked for step in range(together.last + 1))
+    for wide, narrow in itertools.pairwise(walked):
+        assert sum(wide[layer] != narrow[layer] for layer in wide) == 1
+    assert apart.last > together.last
 
 
 def test_uniform_ignores_what_other_groups_hold() -> None:
