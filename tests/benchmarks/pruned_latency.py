@@ -13,8 +13,8 @@ For each network, float and int8:
 
 Run it from the root of the repository with the folder of test data in EDGELATHE_TEST_DATA, on a machine that is
 otherwise idle. ResNets have published weights; those of other networks are random, which does not change latency.
-Option A shortcuts are opened first (docs/surgery.md); latencies are shares of the network's as it was. Nothing is
-recovered by training.
+Option A shortcuts are opened first (docs/surgery.md); targets are shares of the latency of the opened network. Nothing
+is recovered by training.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Comparison:
         pruned, plan = prune_channels(
             self.model, self.example, criterion="l1", keep_latency=keep, multiple="auto", measure=self.measure
         )
-        found = self.against(self.whole, pruned)
+        found = self.against(self.model, pruned)
         hit = abs(found.ratio / keep - 1) <= 0.05
         self._print(f"target {keep}: {in_words(found)} of the latency, {'hit' if hit else 'missed by more than 5 %'};"
                     f" {self._left(plan)}, {len(plan.latencies)} measurements of whole networks")  # fmt: skip
