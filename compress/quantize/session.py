@@ -23,11 +23,10 @@ def open_session(model: ir.Model, settings: Mapping[str, str] | None = None) -> 
     for key, word in (settings or {}).items():
         options.add_session_config_entry(key, word)
     with tempfile.TemporaryDirectory() as folder:
-        # From files: a session opened from bytes keeps them, beside its own copy of all weights, as long as it lives,
-        # and a message that holds the weights takes them twice while it is written.
+        # From a file: a session opened from bytes keeps them, beside its own copy of all weights, as long as it lives.
         file = Path(folder) / "model.onnx"
         try:
-            ir.save(model, file, external_data="weights.bin")
+            file.write_bytes(ir.to_proto(model).SerializeToString())
         except OSError as reason:
             raise errors.inputs.unwritable_file("a working copy of the model", file, str(reason.strerror)) from reason
         _return_memory()
