@@ -18,7 +18,10 @@ from .data import Dataset, load_data
 from .export.metadata import without_folders
 from .recipe import Recipe
 from .runfolder import locked
-from .steps import Steps
+from .steps.files import files_from, source_files
+from .steps.measuring import benched
+from .steps.networks import exported_networks
+from .steps.steps import Steps
 
 
 def run(
@@ -48,9 +51,9 @@ def run(
     folder = Path(runs) / recipe.name
     with locked(folder) if together.is_main else nullcontext():
         steps = Steps(recipe, data, folder, say, progress, together)
-        floats = steps.onnx_source() if recipe.model.is_onnx else steps.networks()
-        files = [*floats, *steps.quantized(floats[-1])]
-        measured = steps.benched(files, on_round)
+        floats = source_files(steps) if recipe.model.is_onnx else exported_networks(steps)
+        files = [*floats, *files_from(steps, floats[-1])]
+        measured = benched(steps, files, on_round)
         candidates = tuple(Candidate.model_validate(candidate) for candidate in measured["candidates"])
         report = Report(
             name=recipe.name,

@@ -15,7 +15,8 @@ from .pipeline import begin
 from .recipe import Recipe
 from .recipe_stages import DECIDED_BY_WIDTHS, PruneChannels
 from .runfolder import locked
-from .steps import Steps
+from .steps.networks import carried_out
+from .steps.steps import Steps
 from .widthsfile import widths_text
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _scanned(
     _, data = begin(recipe)
     folder = runs / recipe.name
     with locked(folder):
-        _, network = Steps(recipe, data, folder, say, progress).carried_out(recipe.stages[:number])
+        _, network = carried_out(Steps(recipe, data, folder, say, progress), recipe.stages[:number])
         example, seed = network.example(data), recipe.seed
         found = scan_sensitivity(
             network.model,

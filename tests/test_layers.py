@@ -1,6 +1,7 @@
 """The floors of the house, held against the import graph.
 
-Floors, from the ground: errors, files, data, models | compress, export, bench | recipe, pipeline, stages, verbs | cli.
+Floors, from the ground: errors, files, data, models | compress, export, bench |
+recipe, pipeline, stages, steps, verbs | cli.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("models", "compress", "export", "bench", "stages", "verbs", "cli")
+FOLDERS = ("models", "compress", "export", "bench", "stages", "steps", "verbs", "cli")
 GROUND = {
     "errors",
     "files",

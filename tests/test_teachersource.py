@@ -13,7 +13,8 @@ from edgelathe.errors import EdgeLatheError
 from edgelathe.networks import load_source
 from edgelathe.recipe import Recipe
 from edgelathe.recipe_networks import TeacherSection
-from edgelathe.steps import Steps
+from edgelathe.steps.networks import carried_out
+from edgelathe.steps.steps import Steps
 from edgelathe.teachersource import check_taught, load_teacher, load_teachers
 from safetensors.torch import save_file
 
@@ -126,10 +127,10 @@ def _flat() -> torch.nn.Module:
 TRAINING = {"epochs": 1, "batch": 20, "precision": "float32", "threads": 1}
 
 
-def carried_out(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[str], Steps]:
+def done(recipe: Recipe, data: Dataset, folder: Path) -> tuple[list[str], Steps]:
     said: list[str] = []
     steps = Steps(recipe, data, folder, said.append, progress=False)
-    steps.carried_out(recipe.stages)
+    carried_out(steps, recipe.stages)
     return said, steps
 
 
@@ -149,7 +150,7 @@ def taught(digits: Dataset, tmp_path: Path) -> Recipe:
 
 
 def test_a_stage_that_learns_from_several_teachers(taught: Recipe, digits: Dataset, tmp_path: Path) -> None:
-    said, steps = carried_out(taught, digits, tmp_path / "run")
+    said, steps = done(taught, digits, tmp_path / "run")
     assert "teacher net.onnx, inputs: (pixel / 255 - mean) / std with mean 0.2 and std 0.4" in said
     (record,) = steps.records
     assert record.summary.startswith("Distilled from 2 teachers for 1 epoch: ")
@@ -157,7 +158,7 @@ def test_a_stage_that_learns_from_several_teachers(taught: Recipe, digits: Datas
     assert weights.keys() == {"cifar_resnet8", "net.onnx"}
     assert sum(weights.values()) == pytest.approx(1.0, abs=1e-6)
     assert record.epochs[0].logged == {f"weight of {name}": weight for name, weight in weights.items()}
-    again, _ = carried_out(taught, digits, tmp_path / "run")
+    again, _ = done(taught, digits, tmp_path / "run")
     assert "distill-several: already done" in again
 
 
@@ -165,10 +166,10 @@ def test_a_stage_that_learns_from_several_teachers(taught: Recipe, digits: Datas
 def test_other_teachers_make_another_training(
     taught: Recipe, digits: Dataset, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    carried_out(taught, digits, tmp_path / "run")
+    done(taught, digits, tmp_path / "run")
     first, second = taught.teachers
     changed = taught.model_copy(update={"teachers": (first.model_copy(update=change), second)})
-    said, _ = carried_out(changed, digits, tmp_path / "run")
+    said, _ = done(changed, digits, tmp_path / "run")
     assert "distill-several" in said
 
 
@@ -177,7 +178,7 @@ def test_one_teacher_may_be_an_onnx_file(taught: Recipe, digits: Dataset, tmp_pa
     recipe = Recipe.model_validate(
         {**taught.model_dump(), "teachers": (), "teacher": taught.teachers[1].model_dump(), "stages": stages}
     )
-    _, steps = carried_out(recipe, digits, tmp_path / "run")
+    _, steps = done(recipe, digits, tmp_path / "run")
     assert steps.records[0].summary.startswith("Distilled for 1 epoch: ")
 
 
@@ -185,7 +186,7 @@ def test_a_network_that_learns_from_several_teachers_first_is_the_dense_one(
     taught: Recipe, digits: Dataset, tmp_path: Path
 ) -> None:
     steps = Steps(taught, digits, tmp_path / "run", lambda _: None, progress=False)
-    dense, network = steps.carried_out(taught.stages)
+    dense, network = carried_out(steps, taught.stages)
     assert dense.origin == network.origin == steps.records[0].key
 
 
