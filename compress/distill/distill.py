@@ -18,8 +18,8 @@ from ..objective import Batch, Objective, as_tensor, network_inputs
 from ..options import TrainingOptions
 from ..train import TrainResult, train
 from .dkd import dkd
-from .features import layer_shapes
 from .kd import kd
+from .layers import layers_of
 from .matching import FEATURE_LOSSES, FEWEST_RELATED, FeatureLoss, FeatureMatching, feature_pairs
 from .means import Means
 from .stored_teacher import StoreAnswers, answering_teacher
@@ -171,12 +171,12 @@ def distill(
     objective: Objective = Distillation(frozen, share, temperature, options.pop("label_smoothing", 0.0), decoupled)
     if loss in FEATURE_LOSSES:
         two = as_tensor(data.train.x[:2])
-        shapes = layer_shapes(model, network_inputs(two, preprocess))
-        taught = layer_shapes(frozen.network, network_inputs(two, teacher_preprocess))
+        own = layers_of(model, network_inputs(two, preprocess))
+        taught = layers_of(frozen.network, network_inputs(two, teacher_preprocess))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.get("seed", 0))
             objective = FeatureMatching(
-                objective, frozen.network, loss, feature_pairs(loss, shapes, taught, layers), beta=beta,
+                objective, frozen.network, loss, feature_pairs(loss, own, taught, layers), beta=beta,
                 hint_epochs=hint_epochs,
             )  # fmt: skip
     return train(model, data, preprocess=preprocess, objective=objective, **options)

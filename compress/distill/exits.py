@@ -1,50 +1,24 @@
-"""Where the exits of self-distillation read: at the end of each stage of a network, found by running it once.
-
-A stage is what happens at one resolution. Its end is the last block there (a module of two or more convolutions that
-no module of the same resolution holds), or its last layer where there are no blocks. The last stage has the network's
-own classifier. Stages without blocks are passed over where others have some, and those of a single convolution where
-others have more: such is the stem, which has nothing to say yet.
-"""
+"""Where the exits of self-distillation read: at the end of each stage of a network but the last (layers.py), which has
+the network's own classifier; and what they get right."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from ... import errors
 from ...data import Preprocess, Split
 from ...models.exits import Exit, Exits, NetworkWithExits
 from ..objective import as_tensor, network_inputs
-from .features import layer_shapes
+from .layers import Layer, layers_of, stage_ends
 
 NARROWEST = 8
 """Channels that the inside of a branch has at least."""
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """What a module of the network returns for one image."""
-
-    layer: str
-    channels: int
-    height: int
-    width: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.height, self.width
-
-    @property
-    def area(self) -> int:
-        return self.height * self.width
-
-    def __str__(self) -> str:
-        return f"{self.height} x {self.width}"
 
 
 @dataclass(frozen=True)
@@ -71,82 +45,38 @@ def plan_exits(model: nn.Module, example: Tensor, layers: Sequence[str] = ()) ->
     Raises EdgeLatheError for layers that are unknown, named twice or return no feature maps, and for a network in
     which no stages are found.
     """
-    maps = feature_maps(model, example)
+    found = layers_of(model, example[:1].repeat(2, 1, 1, 1))
+    maps = {name: layer for name, layer in found.items() if math.prod(layer.size) > 1}
     if not maps:
         raise errors.exits.no_feature_maps()
-    smallest = min(found.area for found in maps)
-    last = _end(model, [found for found in maps if found.area == smallest])
-    chosen = _named(maps, layers) if layers else _stage_ends(model, maps, last)
+    smallest = min((layer.size for layer in maps.values()), key=math.prod)
+    (last,) = stage_ends({name: layer for name, layer in maps.items() if layer.size == smallest}).values()
+    before_last = {name: layer for name, layer in maps.items() if layer.size != smallest}
+    chosen = _in_order(layers, maps) if layers else list(stage_ends(before_last).values())
     if not chosen:
-        raise errors.exits.no_stages(sorted({str(found) for found in maps}))
+        raise errors.exits.no_stages(sorted({f"{high} x {wide}" for high, wide in (map.size for map in maps.values())}))
     with torch.no_grad():
         classes = copy.deepcopy(model).eval()(example[:1]).shape[1]
-    return ExitPlan(tuple(_exit(found, last, classes) for found in chosen), last.layer)
+    return ExitPlan(tuple(_exit(name, maps[name], maps[last], classes) for name in chosen), last)
 
 
-def feature_maps(model: nn.Module, example: Tensor) -> tuple[FeatureMap, ...]:
-    """The modules that return a grid of the image's proportions with more than one place, in the order they finish."""
-    high, wide = example.shape[2:]
-    shapes = layer_shapes(model, example[:1].repeat(2, 1, 1, 1))
-    grids = [FeatureMap(name, *shape) for name, shape in shapes.items() if len(shape) == 3]
-    # Grids with the channels last, as some transformers have them, have other proportions.
-    return tuple(
-        grid for grid in grids if grid.area > 1 and abs(grid.height * wide - grid.width * high) < max(high, wide)
-    )
-
-
-def _stage_ends(model: nn.Module, maps: Sequence[FeatureMap], last: FeatureMap) -> list[FeatureMap]:
-    first_of_last = next(number for number, found in enumerate(maps) if found.size == last.size)
-    stages: dict[tuple[int, int], list[FeatureMap]] = {}
-    for found in maps[:first_of_last]:
-        stages.setdefault(found.size, []).append(found)
-    several = [stage for stage in stages.values() if len(stage) > 1]  # one layer alone computes nothing yet
-    grown = [stage for stage in several if _blocks(model, stage)]
-    grown = grown or [stage for stage in several if _convolutions(model, (found.layer for found in stage)) > 1]
-    return [_end(model, stage) for stage in grown or several]
-
-
-def _end(model: nn.Module, stage: Sequence[FeatureMap]) -> FeatureMap:
-    return (_blocks(model, stage) or _outermost(stage))[-1]
-
-
-def _blocks(model: nn.Module, stage: Sequence[FeatureMap]) -> list[FeatureMap]:
-    return [found for found in _outermost(stage) if _convolutions(model, [found.layer]) > 1]
-
-
-def _outermost(stage: Sequence[FeatureMap]) -> list[FeatureMap]:
-    names = {found.layer for found in stage}
-    return [found for found in stage if not names & set(_holders(found.layer))]
-
-
-def _holders(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _convolutions(model: nn.Module, layers: Iterable[str]) -> int:
-    """How many the layers are or hold."""
-    inner = {module for layer in layers for module in model.get_submodule(layer).modules()}
-    return sum(isinstance(module, _ConvNd) for module in inner)
-
-
-def _named(maps: Sequence[FeatureMap], layers: Sequence[str]) -> list[FeatureMap]:
-    by_name = {found.layer: found for found in maps}
+def _in_order(layers: Sequence[str], maps: Mapping[str, Layer]) -> list[str]:
     for number, name in enumerate(layers):
-        if name not in by_name:
-            raise errors.exits.unknown_exit(name, list(by_name))
+        if name not in maps:
+            raise errors.exits.unknown_exit(name, list(maps))
         if name in layers[:number]:
             raise errors.exits.repeated_exit(name)
-    return [found for found in maps if found.layer in layers]
+    return [name for name in maps if name in layers]
 
 
-def _exit(found: FeatureMap, last: FeatureMap, classes: int) -> Exit:
+def _exit(name: str, read: Layer, last: Layer, classes: int) -> Exit:
+    (inputs, high, wide), (features, last_high, last_wide) = read.shape, last.shape
     return Exit(
-        layer=found.layer,
-        inputs=found.channels,
-        middle=max(NARROWEST, min(last.channels // 4, found.channels)),
-        features=last.channels,
-        reduction=(max(1, found.height // last.height), max(1, found.width // last.width)),
+        layer=name,
+        inputs=inputs,
+        middle=max(NARROWEST, min(features // 4, inputs)),
+        features=features,
+        reduction=(max(1, high // last_high), max(1, wide // last_wide)),
         classes=classes,
     )
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from ... import errors
 from ..objective import Batch, Objective
 from .attention_transfer import attention_transfer
-from .features import FeaturePair, Features, Shape, paired_layers, paired_stages
+from .features import FeaturePair, Features, paired_layers, paired_stages
 from .hint import hint
+from .layers import Layer
 from .means import Means
 from .regressors import Regressor, as_map, as_vector, same_size
 from .rkd import rkd, rkd_angle, rkd_distance
@@ -100,14 +101,14 @@ class FeatureMatching(Objective):
 
 def feature_pairs(
     loss: FeatureLoss,
-    student: Mapping[str, Shape],
-    teacher: Mapping[str, Shape],
+    student: Mapping[str, Layer],
+    teacher: Mapping[str, Layer],
     layers: Sequence[str] | Mapping[str, str] | None,
 ) -> tuple[FeaturePair, ...]:
     """The layers that are named, else those that the loss takes in the literature: attention and "vid" the end of every
     resolution stage, hints that of the middle one, relations that of the last one.
 
-    student, teacher -- what the layers of each network give, by name (features.layer_shapes).
+    student, teacher -- the layers of each network, by name (layers.py).
     Raises EdgeLatheError for names that are unknown and networks without stages.
     """
     if layers is not None:

@@ -36,7 +36,8 @@ from ..fit import check_fit
 from ..objective import Batch, Objective, as_tensor, network_inputs
 from ..options import TrainingOptions
 from ..train import TrainResult, train
-from .features import Features, Shape, layer_shapes, stages
+from .features import Features
+from .layers import Layer, layers_of, stage_ends
 from .matching import FEATURE_LOSSES, FeatureLoss, FeatureMatching, feature_pairs
 from .rkd import rkd_angle, rkd_distance
 from .stored_teacher import StoreAnswers, answering_teacher
@@ -196,44 +197,44 @@ def distill_several(
         for teacher in teachers
     ]  # fmt: skip
     two = as_tensor(data.test.x[:2])
-    shapes = layer_shapes(model, network_inputs(two, preprocess))
+    own = layers_of(model, network_inputs(two, preprocess))
     weights = None
     if combine != "mean" and len(teachers) > 1:
-        layer = _deciding_layer(shapes) if layer is None else layer
-        if layer not in shapes:
-            raise errors.features.unknown_layer(layer, "student", shapes)
-        weights = TeacherWeights(len(teachers), shapes[layer][0], seed)
+        layer = _deciding_layer(own) if layer is None else layer
+        if layer not in own:
+            raise errors.features.unknown_layer(layer, "student", own)
+        weights = TeacherWeights(len(teachers), own[layer].shape[0], seed)
     objective: Objective = SeveralTeachers(
         teachers, alpha=alpha, temperature=temperature, label_smoothing=options.pop("label_smoothing", 0.0),
         weights=weights, layer=layer or "", decay=decay, by_labels=combine == "adaptive", relations=relations,
     )  # fmt: skip
     if features != "none":
         for teacher in teachers:
-            objective = _with_features(objective, teacher, features, shapes, two, layers, beta, seed)
+            objective = _with_features(objective, teacher, features, own, two, layers, beta, seed)
     return train(model, data, preprocess=preprocess, objective=objective, **options)
 
 
 def _with_features(
-    objective: Objective, teacher: Teacher, loss: FeatureLoss, shapes: Mapping[str, Shape], images: Tensor,
+    objective: Objective, teacher: Teacher, loss: FeatureLoss, own: Mapping[str, Layer], images: Tensor,
     layers: Sequence[str] | Mapping[str, str] | None, beta: float | None, seed: int,
 ) -> Objective:  # fmt: skip
-    """`objective`, which runs `teacher`, plus `loss` on its features; `shapes` are those of the student's layers."""
+    """`objective`, which runs `teacher`, plus `loss` on its features; `own` are the student's layers."""
     if not teacher.has_maps:
         raise errors.teachers.no_maps(teacher.name)
-    theirs = layer_shapes(teacher.network, network_inputs(images, teacher.preprocess))
+    theirs = layers_of(teacher.network, network_inputs(images, teacher.preprocess))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        added = _FeaturesOfOne(objective, teacher.network, loss, feature_pairs(loss, shapes, theirs, layers), beta=beta)
+        added = _FeaturesOfOne(objective, teacher.network, loss, feature_pairs(loss, own, theirs, layers), beta=beta)
     added.name = teacher.name
     return added
 
 
-def _deciding_layer(shapes: Mapping[str, Shape]) -> str:
+def _deciding_layer(own: Mapping[str, Layer]) -> str:
     """The end of the last resolution stage; where there are none, the vector before the answer."""
-    ends = list(stages(shapes).values())
-    vectors = [name for name, shape in shapes.items() if len(shape) == 1]
+    ends = list(stage_ends(own).values())
+    vectors = [name for name, layer in own.items() if len(layer.shape) == 1]
     if not ends and len(vectors) < 2:
-        raise errors.features.no_stages("student", list(shapes))
+        raise errors.features.no_stages("student", list(own))
     return ends[-1] if ends else vectors[-2]
 
 

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
-from edgelathe.data import Dataset, Preprocess, Split
+from edgelathe.data import Dataset
 from torch import nn
+
+from .launched import toy_data
 
 
 @pytest.fixture(scope="session")
 def blobs() -> Dataset:
-    """Three classes of 8x8 RGB images: which colour is bright tells the class."""
-    rng = np.random.default_rng(0)
-
-    def split(count: int) -> Split:
-        y = np.arange(count, dtype=np.int64) % 3
-        x = rng.integers(0, 120, (count, 8, 8, 3))
-        x[np.arange(count), :, :, y] += 60
-        return Split(x.astype(np.uint8), y)
-
-    preprocess = Preprocess((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
-    return Dataset("blobs", split(96), split(45), ("red", "green", "blue"), preprocess)
+    return toy_data()
 
 
 @pytest.fixture

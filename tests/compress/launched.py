@@ -69,6 +69,7 @@ class Scaled(Objective):
 
 
 def toy_data() -> Dataset:
+    """Three classes of 8x8 RGB images: which colour is bright tells the class."""
     rng = np.random.default_rng(0)
 
     def split(count: int) -> Split:
@@ -77,7 +78,8 @@ def toy_data() -> Dataset:
         x[np.arange(count), :, :, y] += 60
         return Split(x.astype(np.uint8), y)
 
-    return Dataset("blobs", split(96), split(45), ("r", "g", "b"), Preprocess((0.3,) * 3, (0.2,) * 3))
+    preprocess = Preprocess((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
+    return Dataset("blobs", split(96), split(45), ("red", "green", "blue"), preprocess)
 
 
 def network(norm: bool) -> nn.Module:

@@ -5,17 +5,10 @@ from functools import partial
 
 import pytest
 import torch
-from edgelathe.compress.distill.features import (
-    FeaturePair,
-    Features,
-    layer_shapes,
-    paired_layers,
-    paired_stages,
-    stages,
-)
+from edgelathe.compress.distill.features import FeaturePair, Features, paired_layers, paired_stages
+from edgelathe.compress.distill.layers import Layer, layers_of
 from edgelathe.compress.precision import compile_anew
 from edgelathe.errors import EdgeLatheError
-from edgelathe.models.zoo import build
 from torch import Tensor, nn
 
 
@@ -52,80 +45,43 @@ class Net(nn.Module):
 INPUTS = torch.zeros(2, 3, 8, 8)
 
 
-def test_shapes_are_those_of_maps_and_vectors_in_the_order_in_which_layers_end() -> None:
-    network = Net().train()
-    shapes = layer_shapes(network, INPUTS)
-    assert shapes == {
-        "stem.0": (4, 8, 8), "stem.1": (4, 8, 8), "stem": (4, 8, 8), "pad": (4, 10, 10), "first.widen": (8, 8, 8),
-        "first.halve": (4, 4, 4), "first": (4, 4, 4), "second.0.widen": (16, 4, 4), "second.0.halve": (8, 2, 2),
-        "second.0": (8, 2, 2), "second.1": (8, 2, 2), "second": (8, 2, 2), "linear": (3,),
-    }  # fmt: skip
-    assert list(shapes)[:4] == ["stem.0", "stem.1", "stem", "pad"]
-    assert network.training
-    assert not any(module._forward_hooks for module in network.modules())
-
-
-def test_grids_with_their_channels_last_are_not_maps() -> None:
-    class Last(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.permute(0, 2, 3, 1)
-
-    shapes = layer_shapes(nn.Sequential(nn.Conv2d(3, 40, 1), Last()), INPUTS)
-    assert list(shapes) == ["0"]
-
-
-def test_a_stage_ends_with_its_last_outermost_layer() -> None:
-    assert stages(layer_shapes(Net(), INPUTS)) == {(8, 8): "stem", (4, 4): "first", (2, 2): "second"}
-
-
-def test_stages_of_the_zoo() -> None:
-    inputs = torch.zeros(2, 3, 32, 32)
-    for name, ends in {
-        "cifar_resnet20": ["layer1", "layer2", "layer3"],
-        "mlperf_resnet8": ["a", "bs", "cs"],
-        "cifar_mobilenet_v2": ["features.3", "features.6", "features.13", "features"],
-    }.items():
-        assert list(stages(layer_shapes(build(name, num_classes=10), inputs)).values()) == ends
-
-
 def test_stages_are_paired_by_resolution_where_both_have_it() -> None:
-    student, teacher = layer_shapes(Net(), INPUTS), layer_shapes(Net(6), torch.zeros(2, 3, 16, 16))
-    pairs = paired_stages(student, teacher)  # 8, 4, 2 and 16, 8, 4
-    assert [(pair.student, pair.teacher) for pair in pairs] == [("stem", "first"), ("first", "second")]
-    assert pairs[0] == FeaturePair("stem", "first", (4, 8, 8), (6, 8, 8))
+    student, teacher = layers_of(Net(), INPUTS), layers_of(Net(6), torch.zeros(2, 3, 16, 16))
+    assert paired_stages(student, teacher) == (FeaturePair("first", "second", (4, 4, 4), (12, 4, 4)),)  # 4, 2 and 8, 4
 
 
 def test_stages_without_a_common_resolution_are_paired_from_the_last() -> None:
-    student, teacher = {"a": (1, 9, 9), "b": (1, 5, 5)}, {"c": (1, 8, 8), "d": (1, 4, 4), "e": (1, 2, 2)}
+    student = {"a": Layer((1, 9, 9)), "b": Layer((1, 5, 5))}
+    teacher = {"c": Layer((1, 8, 8)), "d": Layer((1, 4, 4)), "e": Layer((1, 2, 2))}
     assert [(pair.student, pair.teacher) for pair in paired_stages(student, teacher)] == [("a", "d"), ("b", "e")]
 
 
 def test_layers_by_name() -> None:
-    shapes = {"a": (1, 8, 8), "b": (2,)}
-    (pair,) = paired_layers(shapes, {"a": (5, 4, 4)}, ["a"])
+    layers = {"a": Layer((1, 8, 8)), "b": Layer((2,))}
+    (pair,) = paired_layers(layers, {"a": Layer((5, 4, 4))}, ["a"])
     assert pair == FeaturePair("a", "a", (1, 8, 8), (5, 4, 4))
-    (pair,) = paired_layers(shapes, {"x": (7,)}, {"b": "x"})
+    (pair,) = paired_layers(layers, {"x": Layer((7,))}, {"b": "x"})
     assert pair == FeaturePair("b", "x", (2,), (7,))
 
 
 def test_an_unknown_name_is_answered_by_the_nearest() -> None:
-    shapes = {f"layer{stage}.{block}": (1, 8, 8) for stage in (1, 2, 3) for block in range(4)}
+    layers = {f"layer{stage}.{block}": Layer((1, 8, 8)) for stage in (1, 2, 3) for block in range(4)}
     with pytest.raises(EdgeLatheError) as caught:
-        paired_layers(shapes, shapes, {"layer1.0": "layer2.7"})
+        paired_layers(layers, layers, {"layer1.0": "layer2.7"})
     message = str(caught.value)
     assert message.startswith('Cannot compare layer "layer2.7" of the teacher: it has no such layer that gives maps or')
     listed = message.split("first: ")[1]
     assert listed.split(", ")[:4] == ["layer2.0", "layer2.1", "layer2.2", "layer2.3"]
     assert listed.endswith(" and 4 more.")
     with pytest.raises(EdgeLatheError, match='Cannot compare layer "conv" of the student'):
-        paired_layers(shapes, shapes, ["conv"])
+        paired_layers(layers, layers, ["conv"])
 
 
 def test_nothing_to_compare() -> None:
     with pytest.raises(EdgeLatheError, match=r"with layers = \[\]: nothing is named"):
-        paired_layers({"a": (1,)}, {"a": (1,)}, [])
+        paired_layers({"a": Layer((1,))}, {"a": Layer((1,))}, [])
     with pytest.raises(EdgeLatheError, match="no layer of the student gives maps of more than one pixel; name layers"):
-        paired_stages({"a": (3,), "b": (3, 1, 1)}, {"c": (1, 8, 8)})
+        paired_stages({"a": Layer((3,)), "b": Layer((3, 1, 1))}, {"c": Layer((1, 8, 8))})
 
 
 def _hooks(network: nn.Module) -> int:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from edgelathe.compress.distill.attention_transfer import attention_transfer
 from edgelathe.compress.distill.features import FeaturePair
+from edgelathe.compress.distill.layers import Layer
 from edgelathe.compress.distill.matching import BETA, FEATURE_LOSSES, FeatureLoss, FeatureMatching, feature_pairs
 from edgelathe.compress.distill.rkd import rkd_angle, rkd_distance
 from edgelathe.compress.objective import Batch, Objective
@@ -157,12 +158,13 @@ def test_default_layers_are_those_of_the_literature() -> None:
         "d": (16, 8, 8),
         "e": (16, 8, 8),
     }
-    chosen = {loss: [pair.student for pair in feature_pairs(loss, shapes, shapes, None)] for loss in FEATURE_LOSSES}
+    layers = {name: Layer(shape) for name, shape in shapes.items()}
+    chosen = {loss: [pair.student for pair in feature_pairs(loss, layers, layers, None)] for loss in FEATURE_LOSSES}
     assert chosen == {
         "fitnets": ["c"], "attention": ["a", "c", "e"], "vid": ["a", "c", "e"], "rkd-distance": ["e"],
         "rkd-angle": ["e"], "rkd": ["e"],
     }  # fmt: skip
-    (pair,) = feature_pairs("attention", shapes, shapes, {"stem": "b"})
+    (pair,) = feature_pairs("attention", layers, layers, {"stem": "b"})
     assert (pair.student, pair.teacher) == ("stem", "b")
 
 
