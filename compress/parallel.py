@@ -122,6 +122,10 @@ def team() -> Team:
     """
     if launched() == 1:
         return ALONE
+    # Its default arguments are the group there is when it is imported: afterwards they would keep the group, and gloo's
+    # threads, beyond _leave(), and a thread that lets go of a tensor while Python ends aborts the process.
+    import torch.distributed.nn  # noqa: F401
+
     with _reaching_the_others():
         from accelerate import PartialState
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from edgelathe.compress import parallel
 from edgelathe.compress.checkpoint import state_sha256
 from edgelathe.compress.objective import Batch, Objective
 from edgelathe.compress.sparsify.sparsify_gradually import sparsify_gradually
@@ -116,6 +117,9 @@ def main(folder: Path, cases: list[str]) -> None:
         except EdgeLatheError as error:
             found = {"error": str(error)}
         (folder / f"{case}-{rank}.json").write_text(json.dumps(found))
+    parallel._leave()
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").glob("*")]
+    (folder / f"threads-{rank}.json").write_text(json.dumps(names))
 
 
 if __name__ == "__main__":

@@ -91,6 +91,15 @@ def test_a_killed_process_ends_the_others_and_the_same_command_continues(togethe
         ]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc/self/task")
+def test_no_thread_of_gloo_outlives_the_group(tmp_path: Path) -> None:
+    assert launch(tmp_path, "plain") == [0, 0]
+    for rank in (0, 1):
+        names = read(tmp_path, "threads", rank)
+        assert names
+        assert not [name for name in names if "gloo" in name]
+
+
 def test_a_checkpoint_of_another_number_of_processes_is_refused(together: Path) -> None:
     with pytest.raises(EdgeLatheError, match="differs in processes; restore"):
         launched.result("dying", together / "state")
