@@ -15,6 +15,7 @@ HEADINGS = (
     "network", "tool", "top-1", "hard top-1", "agreement", "SNR", "against bar", "latency", "size",
     "int8 MACs", "s", "MB",
 )  # fmt: skip
+NAMES = frozenset({"network", "tool", "criterion", "student"})
 NOTHING = ""
 
 
@@ -24,8 +25,8 @@ def as_markdown(benchmark: Benchmark) -> str:
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Names ("network", "tool") to the left, figures to the right."""
-    rule = ["---" if heading in ("network", "tool") else "---:" for heading in headings]
+    """Columns of `NAMES` to the left, figures to the right."""
+    rule = ["---" if heading in NAMES else "---:" for heading in headings]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
 
 
