@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import arrayfiles, errors, imagefolder, userfunction
+from .arraychecks import as_labels, as_pixels
 from .imagefiles import ImageFiles, fit_arrays
 
 SOURCES = ("digits", "cifar10", "cifar100", "folder", "npz")
@@ -271,38 +272,8 @@ def _split(
     resize: int | None,
 ) -> Split:
     what = f"the {which} images of {name}"
-    x, y = _pixels(what, arrays[0]), _labels(what, arrays[1], len(arrays[0]), highest)
+    x, y = as_pixels(what, arrays[0]), as_labels(what, arrays[1], len(arrays[0]), highest)
     return Split(x if size is None else fit_arrays(x, size, resize), y)
-
-
-def _pixels(what: str, x: np.ndarray) -> np.ndarray:
-    if isinstance(x, ImageFiles):
-        return x
-    if x.ndim == 3:
-        x = x[..., None]
-    if x.ndim != 4 or 0 in x.shape or (x.shape[1] in (1, 3) and x.shape[3] > 4):
-        raise errors.data.wrong_images(what, x.shape, x.dtype, "[N, H, W, C]")
-    if np.issubdtype(x.dtype, np.floating):
-        finite = np.isfinite(x).all(axis=(1, 2, 3))
-        if not finite.all():
-            raise errors.data.not_finite(what, int(np.argmin(finite)))
-        if x.min() < 0 or x.max() > 1:
-            raise errors.data.wrong_range(what, float(x.min()), float(x.max()))
-        return np.rint(x * 255).astype(np.uint8)
-    if x.dtype != np.uint8:
-        raise errors.data.wrong_images(what, x.shape, x.dtype, "[N, H, W, C]")
-    return np.ascontiguousarray(x)
-
-
-def _labels(what: str, y: np.ndarray, count: int, highest: int | None) -> np.ndarray:
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.shape != (count,) or not np.issubdtype(y.dtype, np.integer):
-        raise errors.data.wrong_labels(what, y.shape, y.dtype, count)
-    outside = (y < 0) if highest is None else (y < 0) | (y >= highest)
-    if outside.any():
-        index = int(np.argmax(outside))
-        raise errors.data.label_out_of_range(what, index, int(y[index]), highest)
-    return y.astype(np.int64)
 
 
 def _every_class_has_images(name: str, train: Split, classes: tuple[str, ...]) -> None:

@@ -22,6 +22,7 @@ GROUND = {
     "imagefolder",
     "imagefiles",
     "arrayfiles",
+    "arraychecks",
     "userfunction",
     "imagesequence",
     "models",
