@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.maxvit import RelativePositionalMultiHeadAttention
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
-from .attention import HeadKind, HeadTensor, Met
+from .heads import HeadKind, HeadTensor, Met
 
 _FURTHEST_LOGIT_SCALE = math.log(100.0)
 _OTHER_REGION = -100.0

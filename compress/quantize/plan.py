@@ -13,9 +13,9 @@ from ... import errors
 from ...models.onnx_graph import constant
 from .calibration.calibrate import Histogram
 from .calibration.ranges import METHODS, Method
+from .pair_sums import pair_scales
 from .passes.exact_pixels import PIXELS
 from .placing.placement import WITH_WEIGHTS, NodePlan, Placement
-from .placing.saturation import pair_scales
 from .placing.targets import TARGETS
 from .value_codes import Codes, choose_codes, placed_by_codes
 from .weights import output_axis, weight_scales

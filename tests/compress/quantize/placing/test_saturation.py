@@ -8,14 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from edgelathe.compress.quantize.calibration.calibrate import calibrate
+from edgelathe.compress.quantize.pair_sums import pair_scales, worst_pair_sums
 from edgelathe.compress.quantize.passes.prepare import prepare
 from edgelathe.compress.quantize.placing.placement import place
-from edgelathe.compress.quantize.placing.saturation import (
-    INT16,
-    pair_scales,
-    saturation_report,
-    worst_pair_sums,
-)
+from edgelathe.compress.quantize.placing.saturation import INT16, saturation_report
 from edgelathe.compress.quantize.placing.targets import PAIR_MAX, TARGETS
 from edgelathe.compress.quantize.plan import QuantPlan, plan_from
 from edgelathe.compress.quantize.weights import quantize_weight, weight_scales
