@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from . import __version__
 from .bench.budgets import Budget, parse_budgets
 from .bench.gate import judge
 from .bench.latency import Progress
@@ -22,6 +21,7 @@ from .steps.files import files_from, source_files
 from .steps.measuring import benched
 from .steps.networks import exported_networks
 from .steps.steps import Steps
+from .version import __version__
 
 
 def run(

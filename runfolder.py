@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__, errors
+from . import errors
 from .files import remove_leftovers, sha256_bytes, sha256_file, write_atomic
+from .version import __version__
 
 KEY, RECORD = "key.json", "record.json"
 SCRATCH = "training"

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from . import __version__
 from .bench.encoded import stored_size
 from .bench.latency import Progress
 from .bench.records import Candidate, Report
@@ -42,6 +41,7 @@ from .studycells import (
 )
 from .studymatch import Dense, matched_share
 from .studyrecipe import Study
+from .version import __version__
 
 MARKDOWN_NAME, SVG_NAME, RECIPES = "study.md", "study.svg", "recipes"
 

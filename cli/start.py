@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import __version__, errors
+from .. import errors
 from ..compress.parallel import launched, launched_as
 from ..deferred import RARELY_USED, defer
 from ..errors import EdgeLatheError
+from ..version import __version__
 from . import measuring, onnx_files, packing, runs, studies
 
 app = typer.Typer(

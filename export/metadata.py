@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from .. import __version__, errors, files
+from .. import errors, files
 from ..models.onnx_file import load_onnx
+from ..version import __version__
 
 PREFIX = "edgelathe."
 

@@ -16,10 +16,11 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from .. import __version__, errors, files
+from .. import errors, files
 from ..models.attention import settle_biases
 from ..models.exitnames import MAIN
 from ..models.exits import NetworkWithExits
+from ..version import __version__
 from .canonical import canonicalise, strip
 from .metadata import check_properties
 

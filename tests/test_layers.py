@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("models", "compress", "export", "bench", "stages", "steps", "verbs", "cli")
 GROUND = {
+    "version",
     "errors",
     "files",
     "data",

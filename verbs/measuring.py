@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__, errors
+from .. import errors
+from ..version import __version__
 from .saying import Say, silent
 
 if TYPE_CHECKING:
