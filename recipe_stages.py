@@ -218,7 +218,7 @@ class Qat(Section):
     temperature: float = 1.0
     epochs: int
     batch: int = 128
-    lr: float = 0.001
+    lr: float = 0.0001
     momentum: float = 0.9
     weight_decay: float = 1e-4
     schedule: Literal["cosine", "one-cycle", "constant", "step"] = "cosine"

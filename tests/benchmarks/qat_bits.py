@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--ranges", nargs="+", choices=["lsq", "ema"], default=["lsq", "ema"])
     parser.add_argument("--gradients", choices=["float", "int8"], default="float")
     parser.add_argument("--alpha", type=float, default=0.7)
+    parser.add_argument("--lr", type=float, default=0.001, help="few bits need more than the default of qat")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     network, folder = NETWORKS["resnet20"], data_folder()
@@ -66,7 +67,7 @@ def main() -> int:
                 began = time.perf_counter()
                 trained = train_quantized(
                     planned.prepared, planned.placement, planned.plan, training, preprocess=network.preprocess,
-                    ranges=ranges, gradients=options.gradients, alpha=options.alpha, epochs=1,
+                    ranges=ranges, gradients=options.gradients, alpha=options.alpha, lr=options.lr, epochs=1,
                     augment="crop-flip", seed=options.seed, threads=1, progress=False,
                 )  # fmt: skip
                 seconds = time.perf_counter() - began

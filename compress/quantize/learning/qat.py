@@ -50,7 +50,7 @@ from .torch_graph import TorchGraph
 from .value_ranges import RANGES, Ranges
 
 DEFAULTS: TrainingOptions = {
-    "lr": 0.001, "weight_decay": 1e-4, "decay_norms": False, "precision": "float32", "title": "qat",
+    "lr": 0.0001, "weight_decay": 1e-4, "decay_norms": False, "precision": "float32", "title": "qat",
 }  # fmt: skip
 """Where they are not those of `train`."""
 
