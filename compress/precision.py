@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .. import errors
 from ..files import write_atomic
+from .compiling import compile_anew
 
 Precision = Literal["float32", "bf16"]
 PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
@@ -101,7 +102,7 @@ def _stepper(
     model: nn.Module, inputs: Tensor, labels: Tensor, precision: Precision, compiled: bool = False
 ) -> Callable[[], None]:
     trial = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
-    forward = torch.compile(trial) if compiled else trial
+    forward = compile_anew(trial) if compiled else trial
     optimizer = torch.optim.SGD(trial.parameters(), lr=1e-4, momentum=0.9)
 
     def step() -> None:
@@ -150,11 +151,3 @@ def _compiling_pays(
     cost = time.perf_counter() - began
     measured[f"{precision} compiled"] = compiled
     return images / compiled + cost < images / measured[precision]
-
-
-def compile_anew(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """`model` compiled, whatever was compiled before."""
-    # Compiled code of another network of the same classes, such as the copy on which compiling was tried out, would be
-    # taken for this one's, and it calls no hooks.
-    torch.compiler.reset()
-    return torch.compile(model)

