@@ -29,12 +29,11 @@ def source_files(steps: Steps) -> list[Deployable]:
 def files_from(steps: Steps, source: Deployable) -> list[Deployable]:
     """What the recipe's stages make of the float candidate `source`, each a file of its own."""
     stages = [stage for stage in steps.recipe.stages if isinstance(stage, FileStage)]
-    kinds = [f"{stage.format} weights" if isinstance(stage, StoreWeights) else "int8" for stage in stages]
+    names = [_name(stage, source) for stage in stages]
     made = []
-    for number, (stage, kind) in enumerate(zip(stages, kinds, strict=True)):
-        name = source.name.replace("float", kind)
-        if kinds.count(kind) > 1:
-            name += f" {kinds[: number + 1].count(kind)}"
+    for number, (stage, name) in enumerate(zip(stages, names, strict=True)):
+        if names.count(name) > 1:
+            name += f" {names[: number + 1].count(name)}"
         if isinstance(stage, Qat):
             made.append(_trained(steps, stage, source, name))
         elif isinstance(stage, StoreWeights):
@@ -42,6 +41,11 @@ def files_from(steps: Steps, source: Deployable) -> list[Deployable]:
         else:
             made.append(_quantized(steps, stage, source, name))
     return made
+
+
+def _name(stage: FileStage, source: Deployable) -> str:
+    kind = f"{stage.format} weights" if isinstance(stage, StoreWeights) else "int8"
+    return source.name.replace("float", kind) + (" qat" if isinstance(stage, Qat) else "")
 
 
 def _stored(steps: Steps, stage: StoreWeights, source: Deployable, name: str) -> Deployable:

@@ -46,7 +46,7 @@ def exported(data: Dataset, network: Network, tmp_path_factory: pytest.TempPathF
 
 
 def test_names_of_candidates_are_names_of_files() -> None:
-    assert file_name("int8 pruned 2") == "int8-pruned-2.onnx"
+    assert file_name("int8 pruned qat") == "int8-pruned-qat.onnx"
 
 
 def test_the_export_carries_how_it_is_fed_and_where_it_comes_from(
