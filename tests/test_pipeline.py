@@ -269,7 +269,7 @@ def test_quantization_aware_training_of_an_onnx_file_with_a_teacher(run: Run, to
     text = head.replace('"cifar_resnet8"', '"net.onnx"') + teacher + QAT + "[bench]\nseconds = 0.1\nmemory = false\n"
     (workplace / "toy.toml").write_text(text)
     said, report = run()
-    assert [candidate.name for candidate in report.candidates] == ["float", "int8"]
+    assert [candidate.name for candidate in report.candidates] == ["float", "int8 qat"]
     assert report.stages[0].do == "qat"
     assert done_again(run()[0]) == []
     again, _ = run("teacher.arguments={width = 8}")
