@@ -5,8 +5,8 @@
   number per channel is stored before elements are touched. Sums are about a mean of few elements ("shifted data", Chan,
   Golub and LeVeque 1983), so that next to no digits cancel.
 - ReLU that no convolution reads: its gradient comes from its result. The compiler would keep a mask of bools instead,
-  which takes longer to read than all else around it.
-- Loops that write where they read: switched off. Here they take up to four times as long as those that write elsewhere.
+  which is slow to read.
+- Loops that write where they read: switched off, as slower than those that write elsewhere.
 
 What each is worth: `python -m tests.benchmarks.compiling`.
 """
@@ -67,9 +67,8 @@ def batch_norm(
 
     The arithmetic is float32; without statistics or weights, with fixed statistics, and in float64, it is torch's own.
     """
-    if not training or running_mean is None or running_var is None or weight is None or bias is None:
-        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    if x.dtype == torch.float64:
+    exact = x.dtype == torch.float64
+    if exact or not training or running_mean is None or running_var is None or weight is None or bias is None:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     result, mean, variance = _BatchNorm.apply(x, weight, bias, eps)
     count = x.numel() // x.shape[1]

@@ -98,12 +98,11 @@ def _read(path: Path) -> Choice:
     return choice
 
 
-def _stepper(
-    model: nn.Module, inputs: Tensor, labels: Tensor, precision: Precision, compiled: bool = False
+def training_step(
+    model: nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor, precision: Precision
 ) -> Callable[[], None]:
-    trial = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
-    forward = compile_anew(trial) if compiled else trial
-    optimizer = torch.optim.SGD(trial.parameters(), lr=1e-4, momentum=0.9)
+    """One step of training `model`, called as `forward`, on this batch, whenever it is called."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True)
 
     def step() -> None:
         with autocast(precision):
@@ -113,6 +112,13 @@ def _stepper(
         optimizer.step()
 
     return step
+
+
+def _stepper(
+    model: nn.Module, inputs: Tensor, labels: Tensor, precision: Precision, compiled: bool = False
+) -> Callable[[], None]:
+    trial = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
+    return training_step(trial, compile_anew(trial) if compiled else trial, inputs, labels, precision)
 
 
 def _speeds(steps: Mapping[str, Callable[[], None]], batch: int) -> dict[str, float]:

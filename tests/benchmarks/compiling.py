@@ -23,16 +23,15 @@ from edgelathe.bench.environment import usable_cores
 from edgelathe.bench.stats import bootstrap_median, quartiles
 from edgelathe.compress import compiling
 from edgelathe.compress.allocator import keeping_freed_memory
-from edgelathe.compress.precision import PRECISIONS, Precision, autocast
+from edgelathe.compress.precision import PRECISIONS, Precision, training_step
 from edgelathe.models.zoo import build
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from .command import end_well, say
 from .networks import NETWORKS
 from .table import markdown_table
 
 PLAIN = "torch.compile"
-Forward = Callable[[Tensor], Tensor]
 
 
 def _not_in_place(module: nn.Module) -> Any:
@@ -63,19 +62,8 @@ CONTENDERS: dict[str, Callable[[nn.Module], Any]] = {
 def stepper(name: str, source: str, precision: Precision, batch: int) -> Callable[[], None]:
     torch.manual_seed(0)
     model = build(source, num_classes=10, in_channels=3).to(memory_format=torch.channels_last).train()
-    forward: Forward = CONTENDERS[name](model)
     inputs = torch.rand(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (batch,))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True)
-
-    def step() -> None:
-        with autocast(precision):
-            logits = forward(inputs)
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits.float(), labels).backward()
-        optimizer.step()
-
-    return step
+    return training_step(model, CONTENDERS[name](model), inputs, torch.randint(0, 10, (batch,)), precision)
 
 
 def run(arguments: argparse.Namespace) -> int:
